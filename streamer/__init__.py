@@ -1,0 +1,1 @@
+"""An asyncio graph for streams of sound and tokens."""

@@ -1,0 +1,25 @@
+"""The nodes of this package. They come in by the same door as plugins: `register(registry)`.
+
+Each is named by `"module:attr"`: its module, and what is heavy behind it, is imported when the type is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamer.registry import Registry
+
+BUILT_IN = {
+    "clock": "streamer.nodes.clock:ClockSource",
+    "file": "streamer.nodes.files:FileSource",
+    "file_out": "streamer.nodes.files:FileSink",
+    "record": "streamer.nodes.record:RecordSink",
+    "replay": "streamer.nodes.record:ReplaySource",
+}
+
+
+def register(registry: Registry) -> None:
+    """Add every built-in node type."""
+    for name, path in BUILT_IN.items():
+        registry.add(path, name)
