@@ -1,0 +1,254 @@
+"""A lane: nodes that share one worker thread, and the synchronous turn that moves their frames.
+
+Inside a turn a hop is a put and a take of the same immutable frame. The lane knows nothing of asyncio: the runtime
+calls `turn` in the worker and wakes whoever is in `touched` afterwards. The rule is that of a bounded dataflow network:
+a node takes a frame when it wants one, and makes the next when every port behind it had room for the last; so how nodes
+are put into lanes never changes a result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from streamer.errors import GraphError, NodeError
+from streamer.frame import CONTROL, Frame
+from streamer.metrics import Ring
+from streamer.node import Node, Saved, SessionInfo, State
+from streamer.port import Inbox, Port, Waker
+
+Routes = Mapping[str, Sequence[Port]]
+_END: Final[Any] = object()
+_now = time.perf_counter
+SLICE: Final = 0.002  # seconds a turn goes on after its first output to the outside
+
+
+class Cell:
+    """One node in one session: its state, its inbox, and the frame or generator it is busy with."""
+
+    __slots__ = (
+        "blocked", "done", "gen", "held", "inbox", "info", "name", "node", "own_clock", "position", "ring", "routes",
+        "spent", "state", "wants",
+    )  # fmt: skip
+
+    def __init__(self, node: Node, info: SessionInfo, inbox: Inbox, routes: Routes, ring: Ring) -> None:
+        self.node, self.name, self.info = node, node.name, info
+        self.inbox, self.routes, self.ring = inbox, routes, ring
+        self.wants = node.wants if type(node).wants is not Node.wants else None
+        self.own_clock = node.position if type(node).position is not Node.position else None
+        self.state: State = None
+        self.gen: Iterator[Frame] | None = None
+        self.held: Frame | None = None
+        self.blocked: list[Port] = []
+        self.position: int | None = None
+        self.spent = 0.0
+        self.done = False
+
+    def pick(self) -> Port | None:
+        """The port to take the next frame from, or None."""
+        if self.done:
+            return None
+        wanted = None if self.wants is None else self.wants(self.state)
+        clock = None if self.own_clock is None else self.own_clock(self.state)
+        return self.inbox.pick(wanted, clock)
+
+    def fail(self, error: Exception) -> NodeError:
+        """The error with this node's name and the position of the frame it had."""
+        if isinstance(error, NodeError):
+            return error
+        return NodeError.wrap(self.name, error, position=self.position, session=self.info.id)
+
+    def finish(self) -> None:
+        """All inputs have ended and the last step is over: every output must have ended too."""
+        self.done = True
+        for kind, ports in self.routes.items():
+            if kind != CONTROL and any(not port.ended and not port.side for port in ports):
+                message = f"took the end of all its inputs but gave no {kind} frame with LAST"
+                raise NodeError(self.name, message, position=self.position, session=self.info.id)
+
+    def save(self) -> Saved:
+        """State, and the frames that are made but not yet delivered, as plain data."""
+        rest = list(self.gen) if self.gen is not None else []
+        self.gen = iter(rest) if rest else None
+        return {
+            "state": self.node.save(self.state), "done": self.done, "clock": self.inbox.clock, "late": self.inbox.late,
+            "held": None if self.held is None else self.held.pack(), "rest": [frame.pack() for frame in rest],
+            "blocked": [port.label for port in self.blocked],
+        }  # fmt: skip
+
+    def load(self, saved: Saved) -> None:
+        """Go on from `save`."""
+        self.state = self.node.load(saved["state"], self.info)
+        self.done, self.inbox.clock, self.inbox.late = saved["done"], saved["clock"], saved["late"]
+        self.held = None if saved["held"] is None else Frame.unpack(saved["held"])
+        rest = [Frame.unpack(data) for data in saved["rest"]]
+        self.gen = iter(rest) if rest else None
+        labels = set(saved["blocked"])
+        self.blocked = [port for ports in self.routes.values() for port in ports if port.label in labels]
+
+    def close(self) -> None:
+        """Drop what it was busy with and release the state."""
+        closer = getattr(self.gen, "close", None)
+        if closer is not None:
+            closer()
+        self.gen, self.held, self.blocked = None, None, []
+        state, self.state = self.state, None
+        self.node.close(state)
+
+
+class Lane:
+    """The cells of one lane, row by row: a row is one node in every session, rows stand in the order of the edges."""
+
+    def __init__(self, name: str, order: Sequence[str]) -> None:
+        self.name = name
+        self.order = tuple(order)
+        self.rows: list[list[Cell]] = [[] for _ in order]
+        self.touched: set[Waker] = set()
+        self.stopping = False
+
+    def join(self, cells: Mapping[str, Cell]) -> None:
+        """Take the cells of one more session, by node name."""
+        for row, name in zip(self.rows, self.order, strict=True):
+            row.append(cells[name])
+
+    def leave(self, cells: Mapping[str, Cell]) -> None:
+        """Let a session go."""
+        for row, name in zip(self.rows, self.order, strict=True):
+            row.remove(cells[name])
+
+    def turn(self) -> bool:
+        """Move frames until nothing can move; True when it stopped early to let its output go out.
+
+        Raises:
+            NodeError: a node failed; with its name and the position of the frame it had.
+        """
+        limit = 0.0
+        while not self.stopping:
+            moved = False
+            for row in self.rows:
+                if len(row) == 1:
+                    moved |= self._visit(row[0])
+                elif row:
+                    moved |= self._visit_many(row)
+            if not moved:
+                return False
+            if self.touched:
+                now = _now()
+                limit = limit or now + SLICE
+                if now >= limit:
+                    return True
+        return False
+
+    def _visit(self, cell: Cell) -> bool:
+        """Let one cell give at most one frame. True when a frame moved."""
+        if cell.gen is not None or cell.held is not None:
+            if self._advance(cell):
+                return True
+            if cell.held is not None:
+                return False
+        port = cell.pick()
+        frame = None if port is None else self._take(cell, port)
+        if port is None or frame is None:
+            return False
+        started = _now()
+        try:
+            cell.gen = iter(cell.node.step(frame, cell.state, port.input))
+        except Exception as error:
+            raise cell.fail(error) from error
+        cell.spent = _now() - started
+        self._advance(cell)
+        return True
+
+    def _visit_many(self, row: Sequence[Cell]) -> bool:
+        """The same for one node in several sessions; those that can begin a frame begin it together."""
+        moved = False
+        begun: list[Cell] = []
+        batch: list[tuple[Frame, State, str]] = []
+        for cell in row:
+            if cell.gen is not None or cell.held is not None:
+                moved |= self._advance(cell)
+                if cell.gen is not None or cell.held is not None:
+                    continue
+            port = cell.pick()
+            frame = None if port is None else self._take(cell, port)
+            if port is not None and frame is not None:
+                begun.append(cell)
+                batch.append((frame, cell.state, port.input))
+        if begun:
+            self._begin_many(begun, batch)
+        return moved or bool(begun)
+
+    def _begin_many(self, begun: Sequence[Cell], batch: Sequence[tuple[Frame, State, str]]) -> None:
+        started = _now()
+        try:
+            made: Sequence[Iterable[Frame]] = begun[0].node.step_many(batch)
+        except Exception as error:
+            raise begun[0].fail(error) from error
+        share = (_now() - started) / len(begun)
+        if len(made) != len(begun):
+            message = f"step_many gave {len(made)} results for {len(begun)} frames"
+            raise NodeError(begun[0].name, message, position=begun[0].position)
+        for cell, frames in zip(begun, made, strict=True):
+            cell.gen = iter(frames)
+            cell.spent = share
+        for cell in begun:
+            self._advance(cell)
+
+    def _take(self, cell: Cell, port: Port) -> Frame | None:
+        if port.producer is not None and len(port.queue) >= port.capacity:
+            self.touched.add(port.producer)
+        frame = cell.inbox.take(port)
+        if frame is not None:
+            cell.position = frame.position
+        return frame
+
+    def _advance(self, cell: Cell) -> bool:
+        """Deliver what the cell holds, else let its generator make one more frame. True when a frame moved."""
+        if cell.held is not None:
+            return self._deliver(cell, cell.held, cell.blocked)
+        started = _now()
+        try:
+            frame = next(cell.gen, _END)  # type: ignore[arg-type]
+        except Exception as error:
+            raise cell.fail(error) from error
+        cell.spent += _now() - started
+        if frame is _END:
+            cell.gen = None
+            cell.ring.add(cell.spent)
+            if not cell.done and cell.inbox.ended:
+                cell.finish()
+            return False
+        ports = cell.routes.get(frame.kind) if isinstance(frame, Frame) else None
+        if ports is None:
+            given = f"a {frame.kind} frame" if isinstance(frame, Frame) else repr(frame)[:60]
+            message = f"gave {given}, but declares only {', '.join(sorted(cell.routes)) or 'nothing'}"
+            raise NodeError(cell.name, message, position=cell.position, session=cell.info.id)
+        self._deliver(cell, frame, ports)
+        return True
+
+    def _deliver(self, cell: Cell, frame: Frame, ports: Sequence[Port]) -> bool:
+        """Put the frame where there is room; keep it for the ports that have none. True when one took it."""
+        full: list[Port] | None = None
+        for port in ports:
+            if len(port.queue) < port.capacity or not port.blocks:
+                self._put(cell, port, frame)
+            elif full is None:
+                full = [port]
+            else:
+                full.append(port)
+        if full is None:
+            cell.held = None
+            cell.blocked = []
+            return True
+        moved = len(full) < len(ports)
+        cell.held, cell.blocked = frame, full
+        return moved
+
+    def _put(self, cell: Cell, port: Port, frame: Frame) -> None:
+        try:
+            port.put(frame)
+        except GraphError as error:
+            raise cell.fail(error) from error
+        if port.consumer is not None:
+            self.touched.add(port.consumer)

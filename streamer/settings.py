@@ -1,0 +1,132 @@
+"""The shape of a config: one pydantic model per section. Knows neither YAML nor which node types exist."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from streamer.node import Mode, Settings
+from streamer.port import MAX_CAPACITY, Policy
+
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+DAY: Final = 86_400.0
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class SessionSettings(Settings):
+    """How a session starts. Times are in seconds."""
+
+    mode: Mode = Field("continue", description="what is done with what is heard")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the noise: same seed, same result")
+    seconds: float | None = Field(10.0, gt=0, le=7 * DAY, description="length of the continuation; null: until stopped")
+    prompt_seconds: float | None = Field(None, gt=0, le=DAY, description="how much of the prompt is used; null: all")
+    voice: str | None = Field(None, description="file whose voice is forced before the start (resynthesize)")
+    include_prompt: bool = Field(default=True, description="whether the output holds the decoded prompt")
+
+
+class NodeSettings(BaseModel):
+    """One node: its type, and the settings of that type beside it. `name: TYPE` is short for `name: {type: TYPE}`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: Text = Field(description="a node type, see `streamer nodes`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"type": value} if isinstance(value, str) else value
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The settings beside `type`; the class of the node validates them."""
+        return dict(self.model_extra or {})
+
+
+class Edge(BaseModel):
+    """One entry of `edges`: the steps of a chain, each a group of ends, and how its ports behave."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    source: Text = Field(validation_alias=AliasChoices("from", "source"), description="where it starts, or a chain")
+    target: str = Field("", validation_alias=AliasChoices("to", "target"), description="where it leads")
+    policy: Policy | None = Field(None, description="what a full port does: block, drop_oldest or raise")
+    capacity: int | None = Field(None, ge=1, le=MAX_CAPACITY, description="frames a port holds")
+    feedback: bool = Field(default=False, description="runs backwards: delivered at the next tick")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"from": value} if isinstance(value, str) else value
+
+    @property
+    def text(self) -> str:
+        """The chain as one line."""
+        return f"{self.source} -> {self.target}" if self.target else self.source
+
+    @field_validator("target")
+    @classmethod
+    def _target_names(cls, value: str) -> str:
+        if value.strip() or not value:
+            return value
+        raise ValueError("`to` is empty")
+
+    def links(self) -> list[tuple[str, str, str]]:
+        """`(from, to, input)` for each pair of the chain; input is empty when not named.
+
+        Raises:
+            ValueError: not of the form `a -> b, c -> d.input`.
+        """
+        groups = [[end.strip() for end in group.split(",")] for group in self.text.split("->")]
+        if len(groups) < 2:
+            raise ValueError(f"{self.text!r} leads nowhere; expected `a -> b`, `a -> b, c` or `a -> b.input`")
+        found: list[tuple[str, str, str]] = []
+        for left, right in pairwise(groups):
+            for start in left:
+                found += [(_split(start, self.text)[0], *_split(end, self.text)) for end in right]
+        if any("." in start for start in groups[0]):
+            raise ValueError(f"{self.text!r}: an edge starts at a node, not at an input")
+        return found
+
+
+def _split(end: str, text: str) -> tuple[str, str]:
+    node, dot, name = end.partition(".")
+    if not NAME.fullmatch(node) or (dot and not NAME.fullmatch(name)):
+        raise ValueError(f"{end!r} in {text!r} is not a node name or `node.input` (letters, digits, - and _)")
+    return node, name
+
+
+class HostSettings(Settings):
+    """One machine of a graph that spans several: the nodes it runs."""
+
+    nodes: list[Name] = Field(default_factory=list, description="the nodes this host runs")
+
+
+class MqttSettings(Settings):
+    """The broker that edges and commands go through."""
+
+    host: Text = "localhost"
+    port: int = Field(1883, ge=1, le=65_535)
+    username: str | None = None
+    password: str | None = Field(None, repr=False)
+    prefix: Annotated[str, Field(pattern=r"^[^#+\x00]*$", max_length=256)] = "streamer"
+    tls: bool = False
+    client_id: str | None = None
+    keepalive: int = Field(30, ge=1, le=3600, description="seconds")
+
+
+class Config(Settings):
+    """A whole config."""
+
+    version: Literal[1] = Field(1, description="of this format")
+    bundle: Text | None = Field(None, description="name or path of the model bundle")
+    engine: Text = Field("torch", description="what runs the model")
+    session: SessionSettings = Field(default_factory=lambda: SessionSettings())
+    nodes: dict[Name, NodeSettings] = Field(default_factory=dict)
+    edges: list[Edge] = Field(default_factory=list)
+    lanes: dict[Name, list[Name]] = Field(default_factory=dict, description="nodes that share a worker thread")
+    hosts: dict[Name, HostSettings] = Field(default_factory=dict)
+    mqtt: MqttSettings | None = None
+    plugins: list[Text] = Field(default_factory=list, description="modules, files or folders with register(registry)")
+    packed: bool = Field(default=False, description="pack and unpack frames on every edge, as between machines")
