@@ -1,0 +1,29 @@
+"""Errors carry what they speak of."""
+
+import pickle
+
+import pytest
+
+from audiolm.errors import AudioLMError, BundleError, ConfigError, EngineError, InputError
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [(InputError, ValueError), (BundleError, ValueError), (ConfigError, ValueError), (EngineError, RuntimeError)],
+)
+def test_each_is_ours_and_a_builtin(kind, builtin):
+    with pytest.raises(builtin, match="too long") as caught:
+        raise kind("too long", seconds=9)
+    assert isinstance(caught.value, AudioLMError)
+    assert caught.value.seconds == 9
+    assert caught.value.data == {"seconds": 9}
+
+
+def test_an_unknown_attribute_is_said():
+    with pytest.raises(AttributeError, match="'minutes'.*seconds"):
+        _ = InputError("x", seconds=9).minutes
+
+
+def test_pickle_keeps_the_data():
+    again = pickle.loads(pickle.dumps(InputError("x", path="a.wav")))
+    assert (type(again), str(again), again.path) == (InputError, "x", "a.wav")
