@@ -1,0 +1,193 @@
+"""Causal attention over a ring of cached keys and values: one new position a step, for ever.
+
+A ring holds the last ``window`` positions and a few learned sinks (StreamingLLM, arXiv 2309.17453), key and value pairs without a
+position that every query may look at. Shapes never change, so the cost of a step does not grow. The parallel ``forward`` applies the
+same mask to a whole crop.
+
+Rotary embedding (arXiv 2104.09864) turns the first half of each head only; a sink's key is zero there, so the sinks need no second
+product and stay free of position. Angles are position (int64) times frequency (float64), reduced modulo 2 pi and only then float32, so
+hour 24 looks like second 30.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiolm.streaming import State
+
+EMPTY = -(1 << 62)
+BASE = 10000.0
+
+
+def rotary(positions: npt.NDArray[np.int64], width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines ``[N, width / 4]`` float32 for int64 positions ``[N]`` and a head of ``width``, half of it rotated."""
+    pairs = width // 4
+    frequency = BASE ** (-np.arange(pairs, dtype=np.float64) / pairs)
+    angle = np.remainder(positions.astype(np.float64)[:, None] * frequency, 2 * np.pi)
+    return torch.from_numpy(np.cos(angle).astype(np.float32)), torch.from_numpy(np.sin(angle).astype(np.float32))
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the first half of the last dimension; ``cos`` and ``sin`` broadcast over heads."""
+    pairs = cos.shape[-1]
+    a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+    return torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
+
+
+@dataclass
+class RingStep:
+    """What every layer of one step shares: where to write, what may be seen, and the rotation of the new position."""
+
+    index: Tensor  # int64 [B], entry of the ring that the new position takes
+    bias: Tensor  # float32 [B, 1, 1, entries], 0 where a key may be seen and -inf elsewhere
+    cos: Tensor  # float32 [B, 1, width / 4]
+    sin: Tensor
+
+
+class Ring:
+    """Layout of a ring: ``sinks`` entries, ``window`` positions, and one scratch entry for slots that sit a step out."""
+
+    def __init__(self, window: int, sinks: int, heads: int, head_width: int) -> None:
+        self.window, self.sinks, self.heads, self.head_width = window, sinks, heads, head_width
+        self.entries = sinks + window + 1
+
+    def init_positions(self, slots: int, device: torch.device) -> Tensor:
+        """The position held by each entry ``[slots, entries]``; sinks count as always present, the rest as empty."""
+        held = torch.full((slots, self.entries), EMPTY, dtype=torch.int64, device=device)
+        held[:, : self.sinks] = -EMPTY
+        return held
+
+    def begin(self, held: Tensor, positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None) -> RingStep:
+        """Enter ``positions`` ``[B]`` into ``held`` (in place) and return what the layers need. Done once a step, on the host's numbers."""
+        entry = self.sinks + positions % self.window
+        if active is not None:
+            entry = np.where(active, entry, self.entries - 1)
+        index, now = torch.from_numpy(entry).to(held.device), torch.from_numpy(positions).to(held.device)
+        held.scatter_(1, index[:, None], now[:, None])
+        if active is not None:
+            held[:, -1] = EMPTY
+        seen = held > (now - self.window)[:, None]
+        bias = torch.zeros(held.shape, device=held.device).masked_fill_(~seen, float("-inf"))
+        cos, sin = rotary(positions, self.head_width)
+        return RingStep(index, bias[:, None, None], cos[:, None].to(held.device), sin[:, None].to(held.device))
+
+
+class RingAttention(nn.Module):
+    """Multi-head self-attention with a ring cache. State: ``k`` and ``v``, each ``[slots, heads, entries, head_width]``."""
+
+    def __init__(self, width: int, heads: int, window: int, sinks: int) -> None:
+        super().__init__()
+        self.width, self.heads, self.head_width = width, heads, width // heads
+        self.ring = Ring(window, sinks, heads, self.head_width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        half = self.head_width // 2
+        self.sink_keys = nn.Parameter(torch.randn(heads, sinks, self.head_width - half) * 0.02)
+        self.sink_values = nn.Parameter(torch.randn(heads, sinks, self.head_width) * 0.02)
+
+    def _sinks(self) -> tuple[Tensor, Tensor]:
+        return F.pad(self.sink_keys, (self.head_width // 2, 0)), self.sink_values
+
+    def init_state(self, slots: int) -> State:
+        shape = (slots, self.heads, self.ring.entries, self.head_width)
+        state = {"k": self.qkv.weight.new_zeros(shape, dtype=torch.float32), "v": self.qkv.weight.new_zeros(shape, dtype=torch.float32)}
+        keys, values = self._sinks()
+        state["k"][:, :, : self.ring.sinks] = keys.detach().float()
+        state["v"][:, :, : self.ring.sinks] = values.detach().float()
+        return state
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv(x).view(*x.shape[:-1], 3, self.heads, self.head_width).unbind(-3)
+        return q, k, v
+
+    def step(self, x: Tensor, state: State, at: RingStep) -> Tensor:
+        """``[B, width] -> [B, width]``, writing one position into the cache."""
+        q, k, v = self._split(x)
+        keys, values = state["k"], state["v"]
+        q, k = rotate(q, at.cos, at.sin), rotate(k, at.cos, at.sin)
+        if len(x) == 1:
+            keys.index_copy_(2, at.index, k.transpose(0, 1)[None])
+            values.index_copy_(2, at.index, v.transpose(0, 1)[None])
+        else:
+            rows = torch.arange(len(x), device=x.device)
+            keys[rows, :, at.index] = k
+            values[rows, :, at.index] = v
+        seen = F.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=at.bias)
+        return self.out(seen.reshape(len(x), self.width))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """``[B, T, width] -> [B, T, width]``; ``mask`` bool ``[T, sinks + T]`` from :func:`window_mask`."""
+        q, k, v = (part.transpose(1, 2) for part in self._split(x))
+        keys, values = (part.expand(len(x), -1, -1, -1) for part in self._sinks())
+        k = torch.cat((keys.to(k.dtype), rotate(k, cos, sin)), 2)
+        v = torch.cat((values.to(v.dtype), v), 2)
+        seen = F.scaled_dot_product_attention(rotate(q, cos, sin), k, v, attn_mask=mask)
+        return self.out(seen.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+
+
+def window_mask(length: int, window: int, sinks: int, device: torch.device | None = None) -> Tensor:
+    """Bool ``[length, sinks + length]``: position ``i`` sees the sinks and ``i - window + 1 .. i``."""
+    t = torch.arange(length, device=device)
+    near = (t[None] <= t[:, None]) & (t[None] > t[:, None] - window)
+    return F.pad(near, (sinks, 0), value=True)
+
+
+class Block(nn.Module):
+    """Pre-norm Transformer block: ring attention and a GELU feed-forward layer."""
+
+    def __init__(self, width: int, heads: int, window: int, sinks: int, feed_forward: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = RingAttention(width, heads, window, sinks)
+        self.up = nn.Linear(width, feed_forward, bias=False)
+        self.down = nn.Linear(feed_forward, width, bias=False)
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))  # type: ignore[no-any-return]
+
+    def step(self, x: Tensor, state: State, at: RingStep) -> Tensor:
+        return self._feed(x + self.attention.step(self.norm1(x), state, at))
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        return self._feed(x + self.attention(self.norm1(x), cos, sin, mask))
+
+
+class TemporalTransformer(nn.Module):
+    """Blocks over time that share one ring layout. State: ``held`` and ``k.i``, ``v.i`` for each layer ``i``."""
+
+    def __init__(self, layers: int, width: int, heads: int, window: int, sinks: int, feed_forward: int) -> None:
+        super().__init__()
+        self.window, self.sinks = window, sinks
+        self.blocks = nn.ModuleList(Block(width, heads, window, sinks, feed_forward) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.ring = Ring(window, sinks, heads, width // heads)
+
+    def init_state(self, slots: int) -> State:
+        state: State = {"held": self.ring.init_positions(slots, self.norm.weight.device)}
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            state |= {f"{key}.{i}": value for key, value in block.attention.init_state(slots).items()}
+        return state
+
+    def step(
+        self, x: Tensor, state: State, positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None = None
+    ) -> Tensor:
+        """``[B, width] -> [B, width]``, one position each."""
+        at = self.ring.begin(state["held"], positions, active)
+        for i, block in enumerate(self.blocks):
+            x = block.step(x, {"k": state[f"k.{i}"], "v": state[f"v.{i}"]}, at)  # type: ignore[operator]
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """``[B, T, width] -> [B, T, width]`` for positions ``start ..``."""
+        length = x.shape[1]
+        cos, sin = rotary(np.arange(start, start + length, dtype=np.int64), self.ring.head_width)
+        cos, sin = cos.to(x.device, x.dtype), sin.to(x.device, x.dtype)
+        mask = window_mask(length, self.window, self.sinks, x.device)
+        for block in self.blocks:
+            x = block(x, cos, sin, mask)
+        return self.norm(x)  # type: ignore[no-any-return]

@@ -1,0 +1,213 @@
+"""Bundles: a model as a folder of safetensors files and one ``config.json``.
+
+::
+
+    NAME/config.json                    sizes, clock, sampling defaults, checksums
+    NAME/codec.safetensors              encoder.net.*, decoder.net.*, rvq.codebooks
+    NAME/tokenizer.safetensors          encoder.*, mean, scale, centroids
+    NAME/{semantic,coarse,fine}.safetensors
+    NAME/CARD.md                        data, licences, metrics, limits
+
+Weights are stored as fp16, or as int8 with a float scale per output channel (``NAME.scale`` beside ``NAME``); loading gives float32, and
+the reference engine runs just those numbers. A bundle is checked before it is used: every file's SHA-256, every name and shape.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from audiolm.codec import CodecConfig, SoundStream
+from audiolm.errors import AudioLMError, BundleError
+from audiolm.parts import STAGES, Parts
+from audiolm.sampler import Sampling
+from audiolm.stage import Stage, StageSpec
+from audiolm.tokenizer import SemanticTokenizer, TokenizerConfig
+
+FORMAT = 1
+FILES = ("codec", "tokenizer", *STAGES)
+SHIPPED = Path(__file__).parent / "bundles"
+T = TypeVar("T")
+
+
+def shipped() -> list[str]:
+    """Names of the bundles inside the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The folder of a bundle given by name or path.
+
+    Raises:
+        BundleError: there is none.
+    """
+    path = Path(name_or_path)
+    if (path / "config.json").is_file():
+        return path
+    named = SHIPPED / str(name_or_path)
+    if path.name == str(name_or_path) and (named / "config.json").is_file():
+        return named
+    what = "has no config.json" if path.is_dir() else "is neither a bundle's name nor a folder"
+    raise BundleError(f"bundle {str(name_or_path)!r} {what}; shipped bundles: {', '.join(shipped()) or 'none'}; or give a path")
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------------------
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors that a part needs at inference, each once."""
+    state = module.state_dict()
+    if isinstance(module, SoundStream):
+        keep = ("rvq.codebooks", "encoder.net.", "decoder.net.")
+        return {name: value for name, value in state.items() if name.startswith(keep)}
+    if isinstance(module, SemanticTokenizer):
+        unused = tuple(f"encoder.blocks.{i}." for i in range(module.config.layer, module.config.layers))
+        return {name: value for name, value in state.items() if not (unused and name.startswith(unused))}
+    return dict(state)
+
+
+def pack_weights(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    """fp16, or int8 per output channel for matrices of at least 64 columns: what is small stays fp16, where error would cost most."""
+    packed: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if not value.is_floating_point():
+            packed[name] = value
+        elif dtype == "int8" and value.dim() == 2 and value.shape[1] >= 64:
+            scale = (value.abs().amax(1) / 127).clamp_min(1e-12)
+            packed[name] = (value / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+            packed[name + ".scale"] = scale.float()
+        else:
+            packed[name] = value.half()
+    return {name: value.contiguous() for name, value in packed.items()}
+
+
+def unpack_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`pack_weights`, as float32."""
+    out = {}
+    for name, value in tensors.items():
+        if name.endswith(".scale") and name[:-6] in tensors:
+            continue
+        if value.dtype == torch.int8:
+            out[name] = value.float() * tensors[name + ".scale"][:, None]
+        else:
+            out[name] = value.float() if value.is_floating_point() else value
+    return out
+
+
+def save_bundle(parts: Parts, folder: str | Path, *, card: str, dtypes: Mapping[str, str] | None = None) -> Path:
+    """Write ``parts`` as a bundle.
+
+    Args:
+        card: the text of CARD.md.
+        dtypes: ``fp16`` or ``int8`` by part; fp16 where not named.
+    """
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    checksums = {}
+    for name in FILES:
+        path = root / f"{name}.safetensors"
+        save_file(pack_weights(weights_of(_part(parts, name)), (dtypes or {}).get(name, "fp16")), path)
+        checksums[path.name] = _sha256(path)
+    config = {
+        "format": FORMAT,
+        "name": parts.name,
+        "codec": dataclasses.asdict(parts.codec.config),
+        "tokenizer": dataclasses.asdict(parts.tokenizer.config),
+        "stages": {name: dataclasses.asdict(stage.spec) for name, stage in parts.stages.items()},
+        "sampling": {name: dataclasses.asdict(sampling) for name, sampling in parts.sampling.items()},
+        "checksums": checksums,
+    }
+    (root / "CARD.md").write_text(card, encoding="utf8")
+    (root / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+    return root
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------------------
+
+
+def read_config(name_or_path: str | Path) -> dict[str, Any]:
+    """The checked ``config.json`` of a bundle, as plain data; needs no weights."""
+    path = find(name_or_path) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is not JSON ({error}); the bundle is damaged, fetch it again") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        got = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise BundleError(f"{path} has format {got!r}, this version reads {FORMAT}; make the bundle again or update audiolm")
+    missing = [key for key in ("name", "codec", "tokenizer", "stages", "sampling", "checksums") if key not in config]
+    if missing:
+        raise BundleError(f"{path} lacks {', '.join(missing)}; the bundle is damaged, fetch it again")
+    return config
+
+
+def load_bundle(name_or_path: str | Path) -> Parts:
+    """Read a bundle by name or path.
+
+    Raises:
+        BundleError: it is missing, truncated, tampered with, of another version, or its parts do not fit.
+    """
+    root, config = find(name_or_path), read_config(name_or_path)
+    try:
+        parts = _build(config)
+    except BundleError:
+        raise
+    except (AudioLMError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise BundleError(f"{root / 'config.json'}: {error}; the bundle is damaged or of another version") from error
+    for name in FILES:
+        _load_part(root / f"{name}.safetensors", config["checksums"], _part(parts, name))
+    return parts
+
+
+def _build(config: Mapping[str, Any]) -> Parts:
+    stages = {name: Stage(_dataclass(StageSpec, config["stages"][name], f"stages.{name}")) for name in STAGES}
+    sampling = {name: _dataclass(Sampling, config["sampling"][name], f"sampling.{name}") for name in STAGES}
+    codec = SoundStream(_dataclass(CodecConfig, config["codec"], "codec"))
+    tokenizer = SemanticTokenizer(_dataclass(TokenizerConfig, config["tokenizer"], "tokenizer"))
+    return Parts(codec, tokenizer, stages, sampling, str(config["name"]))
+
+
+def _dataclass(kind: type[T], values: Any, where: str) -> T:
+    """Fill a flat dataclass from JSON strictly: unknown and missing keys are errors, lists become tuples."""
+    if not isinstance(values, dict):
+        raise BundleError(f"config.json: {where} must be an object, got {type(values).__name__}")
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    odd = sorted(set(values) ^ known)
+    if odd:
+        raise BundleError(f"config.json: {where} has the wrong keys, around {', '.join(odd)}; expected {', '.join(sorted(known))}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _part(parts: Parts, name: str) -> nn.Module:
+    return {"codec": parts.codec, "tokenizer": parts.tokenizer, **parts.stages}[name]
+
+
+def _load_part(path: Path, checksums: Mapping[str, Any], module: nn.Module) -> None:
+    if not path.is_file():
+        raise BundleError(f"{path} is missing; the bundle is incomplete, fetch it again")
+    if _sha256(path) != checksums.get(path.name):
+        raise BundleError(f"{path} does not match its checksum in config.json: truncated or altered; fetch the bundle again")
+    try:
+        tensors = unpack_weights(load_file(path))
+    except SafetensorError as error:
+        raise BundleError(f"{path} is not a safetensors file ({error})") from error
+    wanted = weights_of(module)
+    odd = sorted(set(tensors) ^ set(wanted))
+    if odd:
+        raise BundleError(f"{path} does not hold what config.json describes, around {', '.join(odd[:3])}")
+    for name, value in wanted.items():
+        if tensors[name].shape != value.shape:
+            raise BundleError(f"{path}: {name} is {tuple(tensors[name].shape)}, config.json describes {tuple(value.shape)}")
+        value.copy_(tensors[name])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

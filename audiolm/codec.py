@@ -1,0 +1,145 @@
+"""SoundStream (arXiv 2107.03312): the causal codec between 16 kHz sound and 50 Hz acoustic tokens.
+
+Frame ``f`` covers samples ``[320 f, 320 f + 320)``. Encoder and decoder have no look-ahead: a tick of 640 samples gives two frames at
+once and two frames give the tick back.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audiolm.conv import CausalConv1d, CausalConvTranspose1d, CausalStack, ResidualUnit
+from audiolm.rvq import ResidualVQ
+from audiolm.streaming import State, StreamingModule
+
+DILATIONS = (1, 3, 9)
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Sizes of a codec. ``residual_units`` is per resolution, from the sound's rate downwards."""
+
+    sample_rate: int = 16000
+    channels: int = 16
+    strides: tuple[int, ...] = (2, 4, 5, 8)
+    residual_units: tuple[int, ...] = (1, 2, 3, 3)
+    latent: int = 128
+    levels: int = 12
+    cardinality: int = 1024
+    coarse_levels: int = 4
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame: the product of the strides."""
+        hop = 1
+        for stride in self.strides:
+            hop *= stride
+        return hop
+
+    @property
+    def frame_rate(self) -> float:
+        return self.sample_rate / self.hop
+
+
+class Encoder(CausalStack):
+    """``[B, 1, T] -> [B, latent, T / hop]``."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        width = config.channels
+        layers: list[nn.Module] = [CausalConv1d(1, width, 7)]
+        for stride, units in zip(config.strides, config.residual_units, strict=True):
+            layers += [ResidualUnit(width, dilation) for dilation in DILATIONS[:units]]
+            layers += [nn.ELU(), CausalConv1d(width, 2 * width, 2 * stride, stride=stride)]
+            width *= 2
+        super().__init__(*layers, nn.ELU(), CausalConv1d(width, config.latent, 3))
+
+
+class Decoder(CausalStack):
+    """``[B, latent, T] -> [B, 1, T * hop]``."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        width = config.channels * 2 ** len(config.strides)
+        layers: list[nn.Module] = [CausalConv1d(config.latent, width, 7)]
+        for stride, units in zip(reversed(config.strides), reversed(config.residual_units), strict=True):
+            layers += [nn.ELU(), CausalConvTranspose1d(width, width // 2, stride)]
+            width //= 2
+            layers += [ResidualUnit(width, dilation) for dilation in DILATIONS[:units]]
+        super().__init__(*layers, nn.ELU(), CausalConv1d(width, 1, 7))
+
+
+class CodecEncoder(StreamingModule):
+    """Sound to acoustic tokens, a tick a step: ``[B, tick] float32 -> [B, frames, levels] int64``."""
+
+    # Sound at -23 dBFS has an RMS of 0.07; scaled by ten the first layers see unit variance and the latent does not collapse.
+    INPUT_GAIN = 10.0
+
+    def __init__(self, config: CodecConfig, rvq: ResidualVQ, tick: int = 640) -> None:
+        super().__init__()
+        self.config, self.rvq, self.frame_size = config, rvq, tick
+        self.rate_in, self.rate_out = config.sample_rate, config.frame_rate
+        self.net = Encoder(config)
+
+    def latent(self, audio: Tensor) -> Tensor:
+        """``[B, T] -> [B, T / hop, latent]`` before quantization (parallel)."""
+        return self.net(audio[:, None] * self.INPUT_GAIN).transpose(1, 2)  # type: ignore[no-any-return]
+
+    def forward(self, audio: Tensor) -> Tensor:
+        return self.rvq.encode(self.latent(audio))
+
+    def init_state(self, slots: int) -> State:
+        return self.net.init_state(slots)
+
+    def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
+        z = self.net.step(x[:, None] * self.INPUT_GAIN, state, active)
+        return self.rvq.encode(z.transpose(1, 2))
+
+
+class CodecDecoder(StreamingModule):
+    """Acoustic tokens to sound, a tick a step: ``[B, frames, n] int64 -> [B, tick] float32`` for any ``n <= levels``."""
+
+    OUTPUT_GAIN = 0.1
+
+    def __init__(self, config: CodecConfig, rvq: ResidualVQ, tick: int = 640) -> None:
+        super().__init__()
+        self.config, self.rvq = config, rvq
+        self.frame_size = tick // config.hop
+        self.rate_in, self.rate_out = config.frame_rate, config.sample_rate
+        self.net = Decoder(config)
+
+    def synthesize(self, z: Tensor) -> Tensor:
+        """``[B, frames, latent] -> [B, frames * hop]`` (parallel)."""
+        return self.net(z.transpose(1, 2))[:, 0] * self.OUTPUT_GAIN  # type: ignore[no-any-return]
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.synthesize(self.rvq.decode(codes))
+
+    def init_state(self, slots: int) -> State:
+        return self.net.init_state(slots)
+
+    def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
+        z = self.rvq.decode(x).transpose(1, 2)
+        return self.net.step(z, state, active)[:, 0] * self.OUTPUT_GAIN
+
+
+class SoundStream(nn.Module):
+    """Encoder, quantizer and decoder that share one set of codebooks."""
+
+    def __init__(self, config: CodecConfig | None = None, rvq: ResidualVQ | None = None) -> None:
+        super().__init__()
+        self.config = config or CodecConfig()
+        self.rvq = rvq or ResidualVQ(self.config.levels, self.config.cardinality, self.config.latent)
+        self.encoder = CodecEncoder(self.config, self.rvq)
+        self.decoder = CodecDecoder(self.config, self.rvq)
+
+    def forward(self, audio: Tensor, levels: int | None = None) -> Tensor:
+        """Reconstruct ``[B, T]`` (``T`` a multiple of the hop) from its first ``levels`` levels."""
+        return self.decoder(self.encoder(audio)[..., :levels])  # type: ignore[no-any-return]
+
+
+def stream_reconstruct(codec: SoundStream, audio: Tensor, levels: int | None = None) -> Tensor:
+    """Reconstruct ``[B, T]`` (``T`` a multiple of the tick) by the streaming steps; equal to any live use of them."""
+    enc, dec = codec.encoder, codec.decoder
+    heard, spoken = enc.init_state(len(audio)), dec.init_state(len(audio))
+    ticks = audio.split(enc.frame_size, -1)
+    return torch.cat([dec.step(enc.step(tick, heard)[..., :levels], spoken) for tick in ticks], -1)

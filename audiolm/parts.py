@@ -1,0 +1,82 @@
+"""The parts of a model, together: codec, tokenizer and three stages, with the numbers that tie them to one clock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from audiolm.codec import SoundStream
+from audiolm.errors import ConfigError
+from audiolm.sampler import Sampling
+from audiolm.stage import Stage
+from audiolm.streaming import StreamingModule
+from audiolm.tokenizer import SemanticTokenizer
+
+STAGES = ("semantic", "coarse", "fine")
+# The paper's temperatures (AudioLM, section IV-B).
+PAPER_SAMPLING = {"semantic": Sampling(0.6), "coarse": Sampling(0.8), "fine": Sampling(0.6)}
+
+
+@dataclass
+class Parts:
+    """A whole model.
+
+    Raises:
+        ConfigError: the parts do not fit each other.
+    """
+
+    codec: SoundStream
+    tokenizer: SemanticTokenizer
+    stages: Mapping[str, Stage]
+    sampling: Mapping[str, Sampling] = field(default_factory=lambda: dict(PAPER_SAMPLING))
+    name: str = "unnamed"
+
+    def __post_init__(self) -> None:
+        config = self.codec.config
+        missing = [name for name in STAGES if name not in self.stages]
+        if missing:
+            raise ConfigError(f"a model needs the stages {', '.join(STAGES)}; {', '.join(missing)} not given")
+        semantic, coarse, fine = (self.stages[name].spec for name in STAGES)
+        self._fit("semantic vocabulary", semantic.cardinality, "the tokenizer's clusters", self.tokenizer.config.clusters)
+        self._fit("coarse conditioning", coarse.cond_cardinality, "the semantic vocabulary", semantic.cardinality)
+        self._fit("coarse levels", coarse.levels, "the codec's coarse levels", config.coarse_levels)
+        self._fit("fine conditioning levels", fine.cond_levels, "the coarse levels", coarse.levels)
+        self._fit("coarse and fine levels", coarse.levels + fine.levels, "the codec's levels", config.levels)
+        self._fit("coarse codes", coarse.cardinality, "the codec's codes", config.cardinality)
+        self._fit("fine codes", fine.cardinality, "the codec's codes", config.cardinality)
+        for part in (self.codec, self.tokenizer, *self.stages.values()):
+            part.eval().requires_grad_(False)
+
+    @staticmethod
+    def _fit(what: str, got: int, whose: str, wanted: int) -> None:
+        if got != wanted:
+            raise ConfigError(f"{what} is {got}, but {whose} is {wanted}; the parts are of different models")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every part that has a state."""
+        return ("encoder", "tokenizer", "decoder", *STAGES)
+
+    def module(self, name: str) -> StreamingModule:
+        """The encoder, tokenizer or decoder by name."""
+        modules: dict[str, StreamingModule] = {"encoder": self.codec.encoder, "tokenizer": self.tokenizer, "decoder": self.codec.decoder}
+        return modules[name]
+
+    @property
+    def tick(self) -> int:
+        """Samples in a tick."""
+        return self.codec.encoder.frame_size
+
+    @property
+    def frames_per_tick(self) -> int:
+        """Acoustic frames in a tick."""
+        return self.tick // self.codec.config.hop
+
+    @property
+    def lookahead(self) -> int:
+        """Ticks by which semantic tokens lag behind the sound."""
+        return self.tokenizer.config.lookahead
+
+    @property
+    def ahead(self) -> int:
+        """Semantic tokens that must exist beyond a tick before it can sound: L, and what delay patterns add."""
+        coarse, fine = self.stages["coarse"].spec, self.stages["fine"].spec
+        return coarse.ahead + -(-(coarse.span + fine.span) // self.frames_per_tick)

@@ -1,0 +1,278 @@
+"""One stage of AudioLM: an autoregressive Transformer over frames, for which semantic, coarse and fine are three specs.
+
+A temporal Transformer takes one step a row. Its input is the sum of the embeddings of the row before and of the conditioning tokens
+aligned to this row. How a frame's codebooks come out of it is data, ``pattern``:
+
+* ``depth``: a small depth Transformer emits them one by one (RQ-Transformer, arXiv 2203.01941); row = frame.
+* ``delay``: parallel heads, level ``q`` lags ``q`` rows behind (MusicGen, arXiv 2306.05284); row ``j`` holds level ``q`` of frame ``j - q``.
+* ``flat``: one temporal step a token, frame by frame and level by level: the paper's order of codebooks.
+
+Rows are forced (heard), sampled, or mixed. This module knows nothing of sessions, engines or time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiolm.attention import TemporalTransformer
+from audiolm.depth import DepthTransformer
+from audiolm.sampler import SamplingTensors, guide, sample
+from audiolm.streaming import State
+
+Pattern = Literal["depth", "delay", "flat"]
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What makes a stage.
+
+    Attributes:
+        name: semantic, coarse or fine; ``index`` keys its noise.
+        rate: frames a second. ``levels`` codebooks of ``cardinality`` a frame are emitted.
+        cond_levels: codebooks of conditioning a row, of ``cond_cardinality`` (0: none).
+        ahead: L, how many conditioning tokens beyond the aligned one this stage reads.
+        window: frames that the temporal Transformer remembers.
+    """
+
+    name: str
+    index: int
+    rate: int
+    levels: int
+    cardinality: int
+    cond_levels: int = 0
+    cond_cardinality: int = 0
+    ahead: int = 0
+    window: int = 500
+    layers: int = 4
+    width: int = 256
+    heads: int = 4
+    feed_forward: int = 4
+    sinks: int = 4
+    depth_layers: int = 2
+    depth_width: int = 256
+    depth_heads: int = 4
+    pattern: Pattern = "depth"
+
+    @property
+    def span(self) -> int:
+        """Rows by which the last level of a frame lags behind its first."""
+        return self.levels - 1 if self.pattern == "delay" else 0
+
+    @property
+    def mask_token(self) -> int:
+        """Stands for a token that is missing."""
+        return self.cardinality
+
+    @property
+    def start_token(self) -> int:
+        """Stands for what lies before the stream."""
+        return self.cardinality + 1
+
+    @property
+    def cond_mask(self) -> int:
+        """Stands for conditioning that is missing or dropped."""
+        return self.cond_cardinality
+
+
+class TokenEmbedding(nn.Module):
+    """Sum of one table per level: ``[..., levels] int64 -> [..., width]``."""
+
+    offsets: Tensor
+
+    def __init__(self, levels: int, entries: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(levels * entries, width)
+        nn.init.normal_(self.table.weight, std=0.5 / levels**0.5)
+        self.register_buffer("offsets", torch.arange(levels) * entries, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.table(tokens + self.offsets).sum(-2)  # type: ignore[no-any-return]
+
+    def level(self, tokens: Tensor, level: int) -> Tensor:
+        """Embed one level alone."""
+        return self.table(tokens + self.offsets[level])  # type: ignore[no-any-return]
+
+
+class Stage(nn.Module):
+    """See the module's text. Weights are shared by all slots; the state is explicit."""
+
+    def __init__(self, spec: StageSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tokens = TokenEmbedding(spec.levels, spec.cardinality + 2, spec.width)
+        self.conditioning = TokenEmbedding(spec.cond_levels, spec.cond_cardinality + 1, spec.width) if spec.cond_levels else None
+        steps = spec.levels if spec.pattern == "flat" else 1
+        self.temporal = TemporalTransformer(
+            spec.layers, spec.width, spec.heads, spec.window * steps, spec.sinks, spec.feed_forward * spec.width
+        )
+        if spec.pattern == "flat":
+            self.place = nn.Embedding(spec.levels, spec.width)
+        if spec.pattern == "depth" and spec.levels > 1:
+            self.depth: DepthTransformer | None = DepthTransformer(
+                spec.width, spec.levels, spec.cardinality, spec.depth_layers, spec.depth_width, spec.depth_heads
+            )
+        else:
+            self.depth = None
+            self.heads = nn.ModuleList(nn.Linear(spec.width, spec.cardinality, bias=False) for _ in range(spec.levels))
+
+    # -- streaming -----------------------------------------------------------------------------------------------------------------
+
+    def init_state(self, slots: int, guided: bool = False) -> State:
+        """State of ``slots`` fresh streams; ``guided`` keeps a second cache row per slot for classifier-free guidance."""
+        rows = 2 if guided else 1
+        flat = self.temporal.init_state(slots * rows)
+        state = {key: value.view(slots, rows, *value.shape[1:]) for key, value in flat.items()}
+        state["last"] = torch.full((slots, self.spec.levels), self.spec.start_token, dtype=torch.int64, device=value_device(flat))
+        return state
+
+    def step(
+        self,
+        cond: Tensor | None,
+        forced: Tensor,
+        is_forced: Tensor,
+        u: Tensor,
+        settings: SamplingTensors,
+        state: State,
+        positions: npt.NDArray[np.int64],
+        *,
+        active: npt.NDArray[np.bool_] | None = None,
+        sampling: bool = True,
+    ) -> Tensor:
+        """Take one row in every active slot.
+
+        Args:
+            cond: ``[B, cond_levels]`` int64, None when the stage has no conditioning.
+            forced: ``[B, levels]`` int64, read where ``is_forced`` ``[B, levels]`` bool.
+            u: ``[B, levels]`` uniforms.
+            positions: ``[B]`` row numbers, on the host.
+            active: ``[B]`` bool on the host; None means all.
+            sampling: False promises that every token of every active slot is forced, so nothing needs to be emitted.
+
+        Returns:
+            ``[B, levels]`` int64: the row's tokens.
+        """
+        emit = _flat_step if self.spec.pattern == "flat" else _row_step
+        tokens = emit(self, cond, forced, is_forced, u, settings, state, positions, active, sampling)
+        if active is None:
+            state["last"].copy_(tokens)
+        else:
+            on = torch.from_numpy(active).to(tokens.device)[:, None]
+            state["last"].copy_(torch.where(on, tokens, state["last"]))
+        return tokens
+
+    def _rows(self, x: Tensor, cond: Tensor | None, guided: bool) -> Tensor:
+        """Add the conditioning; with guidance every slot becomes two rows, the second without conditioning."""
+        if self.conditioning is None or cond is None:
+            return x.repeat_interleave(2, 0) if guided else x
+        if not guided:
+            return x + self.conditioning(cond)  # type: ignore[no-any-return]
+        both = torch.stack((cond, torch.full_like(cond, self.spec.cond_mask)), 1).flatten(0, 1)
+        return x.repeat_interleave(2, 0) + self.conditioning(both)  # type: ignore[no-any-return]
+
+    def _advance(
+        self, x: Tensor, state: State, positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None
+    ) -> Tensor:
+        """One temporal step of all rows; the state's two leading dimensions are seen as one."""
+        rows = state["held"].shape[1]
+        flat = {key: value.view(-1, *value.shape[2:]) for key, value in state.items() if key != "last"}
+        if rows == 1:
+            return self.temporal.step(x, flat, positions, active)
+        return self.temporal.step(x, flat, positions.repeat(rows), None if active is None else active.repeat(rows))
+
+    # -- training ------------------------------------------------------------------------------------------------------------------
+
+    def forward(self, tokens: Tensor, cond: Tensor | None = None, start: int = 0, feed: Tensor | None = None) -> Tensor:
+        """Teacher-forced logits of a crop.
+
+        Args:
+            tokens: ``[B, T, levels]`` int64 rows to be predicted (already skewed for ``delay``, see :func:`skew`).
+            cond: ``[B, T, cond_levels]`` int64 conditioning, aligned to the rows.
+            feed: what is fed back instead of ``tokens`` (level dropout, token noise); same shape.
+
+        Returns:
+            ``[B, T, levels, cardinality]``.
+        """
+        spec = self.spec
+        feed = tokens if feed is None else feed
+        if spec.pattern == "flat":
+            return self._forward_flat(feed, cond, start)
+        before = F.pad(feed[:, :-1], (0, 0, 1, 0), value=spec.start_token)
+        x = self.tokens(before)
+        if self.conditioning is not None:
+            assert cond is not None
+            x = x + self.conditioning(cond)
+        h = self.temporal(x, start)
+        if self.depth is None:
+            return torch.stack([head(h) for head in self.heads], 2)
+        return self.depth(h, tokens)  # type: ignore[no-any-return]
+
+    def _forward_flat(self, feed: Tensor, cond: Tensor | None, start: int) -> Tensor:
+        spec = self.spec
+        batch, length, n = feed.shape
+        each = torch.stack([self.tokens.level(feed[..., q], q) for q in range(n)], 2).flatten(1, 2)
+        first = self.tokens.level(torch.full((batch, 1), spec.start_token, device=feed.device), n - 1)
+        x = torch.cat((first, each[:, :-1]), 1).view(batch, length, n, -1) + self.place.weight
+        if self.conditioning is not None:
+            x = x + self.conditioning(cond)[:, :, None]
+        h = self.temporal(x.flatten(1, 2), start * n).view(batch, length, n, -1)
+        return torch.stack([head(h[:, :, q]) for q, head in enumerate(self.heads)], 2)
+
+
+def _row_step(  # noqa: PLR0913 - the arguments of Stage.step
+    stage: Stage, cond: Tensor | None, forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, state: State,
+    positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None, sampling: bool,
+) -> Tensor:
+    """A row of ``depth`` or ``delay``: one temporal step."""
+    guided = state["held"].shape[1] == 2
+    h = stage._advance(stage._rows(stage.tokens(state["last"]), cond, guided), state, positions, active)
+    if not sampling:
+        return forced
+    pick = _picker(forced, is_forced, u, settings, guided)
+    if stage.depth is not None:
+        return stage.depth.emit(h, pick, 2 if guided else 1)
+    return torch.stack([pick(head(h), q) for q, head in enumerate(stage.heads)], -1)
+
+
+def _flat_step(  # noqa: PLR0913 - the arguments of Stage.step
+    stage: Stage, cond: Tensor | None, forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, state: State,
+    positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None, sampling: bool,
+) -> Tensor:
+    """A frame of ``flat``: one temporal step a level."""
+    guided, n = state["held"].shape[1] == 2, stage.spec.levels
+    pick = _picker(forced, is_forced, u, settings, guided)
+    tokens = [state["last"][:, n - 1]]
+    for q in range(n):
+        x = stage.tokens.level(tokens[-1], (q - 1) % n) + stage.place.weight[q]
+        h = stage._advance(stage._rows(x, cond, guided), state, positions * n + q, active)
+        tokens.append(pick(stage.heads[q](h), q) if sampling else forced[:, q])
+    return torch.stack(tokens[1:], -1)
+
+
+def _picker(
+    forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, guided: bool
+) -> Callable[[Tensor, int], Tensor]:
+    """The choice of one level's tokens ``[B]`` from its logits, forced where heard."""
+
+    def pick(logits: Tensor, q: int) -> Tensor:
+        logits = logits.float()
+        drawn = sample(guide(logits, settings.guidance) if guided else logits, u[:, q], settings)
+        return torch.where(is_forced[:, q], forced[:, q], drawn)
+
+    return pick
+
+
+def value_device(state: State) -> torch.device:
+    """The device of a state's tensors."""
+    return next(iter(state.values())).device
+
+
+def skew(tokens: Tensor, start: int) -> Tensor:
+    """Frames ``[B, T, n]`` to the rows of the ``delay`` pattern ``[B, T, n]``: row ``j`` holds level ``q`` of frame ``j - q``."""
+    levels = [F.pad(tokens[:, : tokens.shape[1] - q, q], (q, 0), value=start) for q in range(tokens.shape[2])]
+    return torch.stack(levels, -1)
