@@ -1,1 +1,53 @@
-"""An asyncio graph for streams of sound and tokens."""
+"""An asyncio graph for streams of sound and tokens; these are its public names.
+
+A graph is read and checked with `Graph.load`, sessions go through it with `run`. What a node, source or sink has to do
+is told by the docstrings of `Node`, `Source` and `Sink`.
+"""
+
+from streamer.errors import (
+    ConfigError,
+    FrameError,
+    GraphError,
+    InputError,
+    NodeError,
+    PluginError,
+    SnapshotError,
+    StallError,
+    StreamerError,
+)
+from streamer.frame import GENERATED, HEARD, LAST, Frame, FrameLimits
+from streamer.graph import Graph
+from streamer.metrics import Metrics
+from streamer.node import Build, Facts, Node, SessionInfo, Settings, Sink, Source
+from streamer.registry import Registry
+from streamer.runtime import run
+from streamer.session import Session
+
+__all__ = [
+    "GENERATED",
+    "HEARD",
+    "LAST",
+    "Build",
+    "ConfigError",
+    "Facts",
+    "Frame",
+    "FrameError",
+    "FrameLimits",
+    "Graph",
+    "GraphError",
+    "InputError",
+    "Metrics",
+    "Node",
+    "NodeError",
+    "PluginError",
+    "Registry",
+    "Session",
+    "SessionInfo",
+    "Settings",
+    "Sink",
+    "SnapshotError",
+    "Source",
+    "StallError",
+    "StreamerError",
+    "run",
+]

@@ -176,9 +176,12 @@ class Frame:
 
     @property
     def samples(self) -> int:
-        """How much of the clock it covers, in samples at 16 kHz; 0 when it is empty, one 25 Hz step for a tick."""
+        """How much of the clock it covers, in samples at 16 kHz; 0 when it is empty.
+
+        A tick has no payload and covers one step, except the one whose meta says `empty`: it only ends its stream.
+        """
         if self.kind == TICK:
-            return SAMPLE_RATE // self.rate
+            return 0 if self.meta.get("empty") else SAMPLE_RATE // self.rate
         return self.shape[0] * SAMPLE_RATE // self.rate
 
     def replace(self, **changes: Any) -> Frame:

@@ -21,15 +21,15 @@ from streamer.port import Inbox, Port, Waker
 Routes = Mapping[str, Sequence[Port]]
 _END: Final[Any] = object()
 _now = time.perf_counter
-SLICE: Final = 0.002  # seconds a turn goes on after its first output to the outside
+SLICE: Final = 0.002  # seconds after which a turn lets its output go out
 
 
 class Cell:
     """One node in one session: its state, its inbox, and the frame or generator it is busy with."""
 
     __slots__ = (
-        "blocked", "done", "gen", "held", "inbox", "info", "name", "node", "own_clock", "position", "ring", "routes",
-        "spent", "state", "wants",
+        "blocked", "done", "gen", "held", "inbox", "info", "name", "node", "opened", "own_clock", "position", "ring",
+        "routes", "spent", "state", "wants",
     )  # fmt: skip
 
     def __init__(self, node: Node, info: SessionInfo, inbox: Inbox, routes: Routes, ring: Ring) -> None:
@@ -43,7 +43,15 @@ class Cell:
         self.blocked: list[Port] = []
         self.position: int | None = None
         self.spent = 0.0
-        self.done = False
+        self.done = self.opened = False
+
+    def open(self, saved: Saved | None) -> None:
+        """Make the state, or load it from what `save` gave."""
+        if saved is None:
+            self.state = self.node.init_state(self.info)
+        else:
+            self._load(saved)
+        self.opened = True
 
     def pick(self) -> Port | None:
         """The port to take the next frame from, or None."""
@@ -77,8 +85,7 @@ class Cell:
             "blocked": [port.label for port in self.blocked],
         }  # fmt: skip
 
-    def load(self, saved: Saved) -> None:
-        """Go on from `save`."""
+    def _load(self, saved: Saved) -> None:
         self.state = self.node.load(saved["state"], self.info)
         self.done, self.inbox.clock, self.inbox.late = saved["done"], saved["clock"], saved["late"]
         self.held = None if saved["held"] is None else Frame.unpack(saved["held"])
@@ -93,8 +100,9 @@ class Cell:
         if closer is not None:
             closer()
         self.gen, self.held, self.blocked = None, None, []
-        state, self.state = self.state, None
-        self.node.close(state)
+        if self.opened:
+            self.opened = False
+            self.node.close(self.state)
 
 
 class Lane:
@@ -123,7 +131,7 @@ class Lane:
         Raises:
             NodeError: a node failed; with its name and the position of the frame it had.
         """
-        limit = 0.0
+        limit = _now() + SLICE
         while not self.stopping:
             moved = False
             for row in self.rows:
@@ -133,11 +141,8 @@ class Lane:
                     moved |= self._visit_many(row)
             if not moved:
                 return False
-            if self.touched:
-                now = _now()
-                limit = limit or now + SLICE
-                if now >= limit:
-                    return True
+            if self.touched and _now() >= limit:
+                return True
         return False
 
     def _visit(self, cell: Cell) -> bool:
@@ -196,9 +201,9 @@ class Lane:
             self._advance(cell)
 
     def _take(self, cell: Cell, port: Port) -> Frame | None:
-        if port.producer is not None and len(port.queue) >= port.capacity:
-            self.touched.add(port.producer)
         frame = cell.inbox.take(port)
+        if port.producer is not None and len(port.queue) >= port.capacity - 1:  # it was full: the producer may wait
+            self.touched.add(port.producer)
         if frame is not None:
             cell.position = frame.position
         return frame

@@ -20,11 +20,15 @@ Text = Annotated[str, Field(min_length=1, max_length=4096)]
 class SessionSettings(Settings):
     """How a session starts. Times are in seconds."""
 
-    mode: Mode = Field("continue", description="what is done with what is heard")
-    seed: int = Field(0, ge=0, lt=2**63, description="of the noise: same seed, same result")
-    seconds: float | None = Field(10.0, gt=0, le=7 * DAY, description="length of the continuation; null: until stopped")
-    prompt_seconds: float | None = Field(None, gt=0, le=DAY, description="how much of the prompt is used; null: all")
-    voice: str | None = Field(None, description="file whose voice is forced before the start (resynthesize)")
+    mode: Mode = Field(default="continue", description="what is done with what is heard")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise: same seed, same result")
+    seconds: float | None = Field(
+        default=10.0, gt=0, le=7 * DAY, description="length of the continuation; null: until stopped"
+    )
+    prompt_seconds: float | None = Field(
+        default=None, gt=0, le=DAY, description="how much of the prompt is used; null: all"
+    )
+    voice: str | None = Field(default=None, description="file whose voice is forced before the start (resynthesize)")
     include_prompt: bool = Field(default=True, description="whether the output holds the decoded prompt")
 
 
@@ -50,9 +54,9 @@ class Edge(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     source: Text = Field(validation_alias=AliasChoices("from", "source"), description="where it starts, or a chain")
-    target: str = Field("", validation_alias=AliasChoices("to", "target"), description="where it leads")
-    policy: Policy | None = Field(None, description="what a full port does: block, drop_oldest or raise")
-    capacity: int | None = Field(None, ge=1, le=MAX_CAPACITY, description="frames a port holds")
+    target: str = Field(default="", validation_alias=AliasChoices("to", "target"), description="where it leads")
+    policy: Policy | None = Field(default=None, description="what a full port does: block, drop_oldest or raise")
+    capacity: int | None = Field(default=None, ge=1, le=MAX_CAPACITY, description="frames a port holds")
     feedback: bool = Field(default=False, description="runs backwards: delivered at the next tick")
 
     @model_validator(mode="before")
@@ -107,22 +111,22 @@ class MqttSettings(Settings):
     """The broker that edges and commands go through."""
 
     host: Text = "localhost"
-    port: int = Field(1883, ge=1, le=65_535)
+    port: int = Field(default=1883, ge=1, le=65_535)
     username: str | None = None
-    password: str | None = Field(None, repr=False)
+    password: str | None = Field(default=None, repr=False)
     prefix: Annotated[str, Field(pattern=r"^[^#+\x00]*$", max_length=256)] = "streamer"
     tls: bool = False
     client_id: str | None = None
-    keepalive: int = Field(30, ge=1, le=3600, description="seconds")
+    keepalive: int = Field(default=30, ge=1, le=3600, description="seconds")
 
 
 class Config(Settings):
     """A whole config."""
 
-    version: Literal[1] = Field(1, description="of this format")
-    bundle: Text | None = Field(None, description="name or path of the model bundle")
-    engine: Text = Field("torch", description="what runs the model")
-    session: SessionSettings = Field(default_factory=lambda: SessionSettings())
+    version: Literal[1] = Field(default=1, description="of this format")
+    bundle: Text | None = Field(default=None, description="name or path of the model bundle")
+    engine: Text = Field(default="torch", description="what runs the model")
+    session: SessionSettings = Field(default_factory=SessionSettings)
     nodes: dict[Name, NodeSettings] = Field(default_factory=dict)
     edges: list[Edge] = Field(default_factory=list)
     lanes: dict[Name, list[Name]] = Field(default_factory=dict, description="nodes that share a worker thread")
