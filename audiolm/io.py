@@ -36,6 +36,7 @@ __all__ = [
     "AudioReader",
     "AudioWriter",
     "Metadata",
+    "check_output",
     "probe",
     "read_audio",
     "read_blocks",
@@ -205,8 +206,9 @@ class AudioWriter:
             InputError: unknown suffix, no such folder, a folder of that name, not writable, or too much metadata.
         """
         self.path = Path(path)
+        self.rate = rate
         self.samples = 0
-        self._format = _output_format(self.path)
+        self._format = check_output(self.path)
         text = _settings_text(metadata or {})
         self._hidden = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
         self._blocks = TickAssembler(BLOCK)
@@ -360,7 +362,12 @@ def _first_notes(info: AudioInfo, rate: int) -> list[str]:
     return notes + ([f"resampled {info.rate} -> {rate} Hz"] if info.rate != rate else [])
 
 
-def _output_format(path: Path) -> tuple[str, str]:
+def check_output(path: Path) -> tuple[str, str]:
+    """Return the format and the encoding that a file of this name gets; nothing is made yet.
+
+    Raises:
+        InputError: unknown suffix, no such folder, or a folder of that name.
+    """
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file name, e.g. {path / 'continued.wav'}", path=str(path))
     if not path.parent.is_dir():

@@ -202,15 +202,18 @@ class Stage(nn.Module):
         feed = tokens if feed is None else feed
         if spec.pattern == "flat":
             return self._forward_flat(feed, cond, start)
-        before = F.pad(feed[:, :-1], (0, 0, 1, 0), value=spec.start_token)
-        x = self.tokens(before)
-        if self.conditioning is not None:
-            assert cond is not None
-            x = x + self.conditioning(cond)
-        h = self.temporal(x, start)
+        h = self.context(feed, cond, start)
         if self.depth is None:
             return torch.stack([head(h) for head in self.heads], 2)
         return self.depth(h, tokens)  # type: ignore[no-any-return]
+
+    def context(self, feed: Tensor, cond: Tensor | None = None, start: int = 0) -> Tensor:
+        """The temporal states ``[B, T, width]`` from which the rows are predicted (patterns ``depth`` and ``delay``)."""
+        x = self.tokens(F.pad(feed[:, :-1], (0, 0, 1, 0), value=self.spec.start_token))
+        if self.conditioning is not None:
+            assert cond is not None
+            x = x + self.conditioning(cond)
+        return self.temporal(x, start)  # type: ignore[no-any-return]
 
     def _forward_flat(self, feed: Tensor, cond: Tensor | None, start: int) -> Tensor:
         spec = self.spec

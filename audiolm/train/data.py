@@ -61,9 +61,9 @@ class Corpus:
         start, size = self.index[i]
         offset = int(rng.integers(max(1, size - length + 1)))
         pieces, have = [self.audio[start + offset : start + min(size, offset + length)]], min(size - offset, length)
-        folder = self._folder(i)
+        folder = self.folder(i)
         while have < length:
-            i = i + 1 if i + 1 < len(self.names) and self._folder(i + 1) == folder else self._first(i)
+            i = i + 1 if i + 1 < len(self.names) and self.folder(i + 1) == folder else self._first(i)
             start, size = self.index[i]
             pause = np.zeros(int(rng.integers(1600, 6400)), np.int16)
             pieces += [pause, self.audio[start : start + size]]
@@ -77,14 +77,14 @@ class Corpus:
             self._cache[length] = np.cumsum(weights) / weights.sum()
         return self._cache[length]
 
-    def _folder(self, i: int) -> str:
+    def folder(self, i: int) -> str:
         """Speaker folder of clip ``i``; a clip outside any folder stands alone."""
         head, slash, _ = self.names[i].rpartition("/")
         return head if slash else self.names[i]
 
     def _first(self, i: int) -> int:
         """The first clip of the folder of clip ``i``."""
-        while i and self._folder(i - 1) == self._folder(i):
+        while i and self.folder(i - 1) == self.folder(i):
             i -= 1
         return i
 
