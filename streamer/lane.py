@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from streamer.errors import GraphError, NodeError
+from streamer.errors import NodeError, StreamerError
 from streamer.frame import CONTROL, Frame
 from streamer.metrics import Ring
 from streamer.node import Node, Saved, SessionInfo, State
@@ -66,6 +66,23 @@ class Cell:
         if isinstance(error, NodeError):
             return error
         return NodeError.wrap(self.name, error, position=self.position, session=self.info.id)
+
+    def routes_of(self, frame: Frame) -> Sequence[Port]:
+        """Where a frame goes that this node gave."""
+        ports = self.routes.get(frame.kind) if isinstance(frame, Frame) else None
+        if ports is None:
+            given = f"a {frame.kind} frame" if isinstance(frame, Frame) else repr(frame)[:60]
+            message = f"gave {given}, but declares only {', '.join(sorted(self.routes)) or 'nothing'}"
+            raise NodeError(self.name, message, position=self.position, session=self.info.id)
+        return ports
+
+    def over(self) -> None:
+        """The step is over: keep its time, and see whether the node is done."""
+        self.gen = None
+        self.ring.add(self.spent)
+        self.spent = 0.0
+        if not self.done and self.inbox.last_taken and self.inbox.ended:
+            self.finish()
 
     def finish(self) -> None:
         """All inputs have ended and the last step is over: every output must have ended too."""
@@ -146,24 +163,30 @@ class Lane:
         return False
 
     def _visit(self, cell: Cell) -> bool:
-        """Let one cell give at most one frame. True when a frame moved."""
-        if cell.gen is not None or cell.held is not None:
-            if self._advance(cell):
-                return True
-            if cell.held is not None:
-                return False
-        port = cell.pick()
-        frame = None if port is None else self._take(cell, port)
-        if port is None or frame is None:
-            return False
+        """Let one cell give at most one frame. True when a frame moved. This is the hop: it makes few calls."""
+        if cell.held is not None:
+            return self._deliver(cell, cell.held, cell.blocked)
+        gen = cell.gen
         started = _now()
         try:
-            cell.gen = iter(cell.node.step(frame, cell.state, port.input))
+            frame = _END if gen is None else next(gen, _END)
+            if frame is _END:
+                if gen is not None:
+                    cell.over()
+                port = cell.pick()
+                taken = None if port is None else self._take(cell, port)
+                if port is None or taken is None:
+                    return False
+                started = _now()
+                cell.gen = gen = iter(cell.node.step(taken, cell.state, port.input))
+                frame = next(gen, _END)
         except Exception as error:
             raise cell.fail(error) from error
-        cell.spent = _now() - started
-        self._advance(cell)
-        return True
+        cell.spent += _now() - started
+        if frame is _END:
+            cell.over()
+            return True
+        return self._deliver(cell, frame, cell.routes_of(frame))
 
     def _visit_many(self, row: Sequence[Cell]) -> bool:
         """The same for one node in several sessions; those that can begin a frame begin it together."""
@@ -219,41 +242,31 @@ class Lane:
             raise cell.fail(error) from error
         cell.spent += _now() - started
         if frame is _END:
-            cell.gen = None
-            cell.ring.add(cell.spent)
-            if not cell.done and cell.inbox.ended:
-                cell.finish()
+            cell.over()
             return False
-        ports = cell.routes.get(frame.kind) if isinstance(frame, Frame) else None
-        if ports is None:
-            given = f"a {frame.kind} frame" if isinstance(frame, Frame) else repr(frame)[:60]
-            message = f"gave {given}, but declares only {', '.join(sorted(cell.routes)) or 'nothing'}"
-            raise NodeError(cell.name, message, position=cell.position, session=cell.info.id)
-        self._deliver(cell, frame, ports)
-        return True
+        return self._deliver(cell, frame, cell.routes_of(frame))
 
     def _deliver(self, cell: Cell, frame: Frame, ports: Sequence[Port]) -> bool:
-        """Put the frame where there is room; keep it for the ports that have none. True when one took it."""
-        full: list[Port] | None = None
-        for port in ports:
-            if len(port.queue) < port.capacity or not port.blocks:
-                self._put(cell, port, frame)
-            elif full is None:
-                full = [port]
-            else:
-                full.append(port)
-        if full is None:
-            cell.held = None
-            cell.blocked = []
-            return True
-        moved = len(full) < len(ports)
-        cell.held, cell.blocked = frame, full
-        return moved
+        """Put the frame where there is room; keep it for the ports that have none.
 
-    def _put(self, cell: Cell, port: Port, frame: Frame) -> None:
-        try:
-            port.put(frame)
-        except GraphError as error:
-            raise cell.fail(error) from error
-        if port.consumer is not None:
-            self.touched.add(port.consumer)
+        True when the frame is on its way: a port took it, or it was just made.
+        """
+        fresh = cell.held is None
+        full: list[Port] = []
+        for port in ports:
+            if len(port.queue) >= port.capacity and port.blocks:
+                full.append(port)
+                continue
+            try:
+                port.put(frame)
+            except StreamerError as error:
+                raise cell.fail(error) from error
+            if port.consumer is not None:
+                self.touched.add(port.consumer)
+        if full:
+            moved = fresh or len(full) < len(ports)
+            cell.held, cell.blocked = frame, full
+            return moved
+        if not fresh:
+            cell.held, cell.blocked = None, []
+        return True

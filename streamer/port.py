@@ -89,9 +89,10 @@ class Port:
             GraphError: full, with policy `block` (the producer did not ask), or a frame after `LAST`.
         """
         queue = self.queue
+        size = len(queue) + 1
         if self.ended:
             raise GraphError(f"{self.label}: a frame at position {frame.position} after the one with LAST")
-        if len(queue) >= self.capacity:
+        if size > self.capacity:
             self._overflow()
         if self.packed:
             frame = Frame.unpack(frame.pack(), self.limits)
@@ -99,7 +100,8 @@ class Port:
             self.ended = True
         queue.append(frame)
         self.put_count += 1
-        self.high = max(self.high, len(queue))
+        if size > self.high:
+            self.high = min(size, self.capacity)
 
     def _overflow(self) -> None:
         if self.blocks:
@@ -111,17 +113,6 @@ class Port:
             self.dropped += 1
         except IndexError:  # the consumer was faster
             return
-
-    def take(self) -> Frame | None:
-        """The oldest frame, or None."""
-        try:
-            frame = self.queue.popleft()
-        except IndexError:
-            return None
-        self.got += 1
-        if frame.flags & LAST and not self.side:
-            self.drained = True
-        return frame
 
     def stats(self) -> dict[str, int]:
         """put, got, dropped, waiting, high-water mark and capacity, in frames."""
@@ -152,7 +143,7 @@ class Inbox:
     feedback frames come before the first frame whose position is not below theirs.
     """
 
-    __slots__ = ("by_position", "clock", "late", "main", "only", "ports", "side")
+    __slots__ = ("by_position", "clock", "last_taken", "late", "main", "only", "ports", "side")
 
     def __init__(self, ports: Sequence[Port], merge: str = "position") -> None:
         self.ports = tuple(ports)
@@ -162,6 +153,7 @@ class Inbox:
         self.by_position = merge == "position"
         self.clock = -1  # position of the last frame taken from a main port
         self.late = 0
+        self.last_taken = any(port.drained for port in self.main)
 
     @property
     def ended(self) -> bool:
@@ -170,8 +162,9 @@ class Inbox:
 
     def pick(self, wanted: frozenset[str] | None, clock: int | None = None) -> Port | None:
         """The port to take from now, or None. `clock`: the node's own position, when it has one."""
-        if self.only is not None:
-            return self.only if self.only.queue and (wanted is None or self.only.input in wanted) else None
+        only = self.only
+        if only is not None:
+            return only if only.queue and (wanted is None or only.input in wanted) else None
         port = self._pick_main(wanted)
         if self.side:
             due = max(self.clock, -1 if clock is None else clock)
@@ -199,11 +192,15 @@ class Inbox:
 
     def take(self, port: Port) -> Frame | None:
         """Take from a port that `pick` gave; counts a control frame that comes after its position as late."""
-        frame = port.take()
-        if frame is None:
+        try:
+            frame = port.queue.popleft()
+        except IndexError:  # `drop_oldest` was faster
             return None
+        port.got += 1
         if not port.side:
             self.clock = frame.position
+            if frame.flags & LAST:
+                port.drained = self.last_taken = True
         elif port.spec.kind == CONTROL and 0 < frame.position <= self.clock:
             self.late += 1
         return frame

@@ -1,0 +1,36 @@
+"""Fixtures of the graph's tests: the fakes by name, and a heartbeat that fails a test which blocks the loop."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fakes  # noqa: E402
+
+LONGEST = 0.5  # seconds the loop may be held; generous, the machines of tests are noisy
+
+
+@pytest.fixture
+def registry():
+    return fakes.registry()
+
+
+@pytest.fixture
+async def heartbeat():
+    """Fail the test when something held the event loop; gives the list of gaps in seconds."""
+    gaps = []
+
+    async def beat():
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.005)
+            gaps.append(time.perf_counter() - before)
+
+    task = asyncio.create_task(beat(), name="heartbeat")
+    yield gaps
+    task.cancel()
+    assert max(gaps, default=0.0) < LONGEST, f"the loop was held for {max(gaps):.3f} s"
