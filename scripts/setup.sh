@@ -67,14 +67,14 @@ make_venv() {
 
 install_project() {
     say "installing into .venv (about 1 GB, a few minutes the first time)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$EXTRAS]"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check -e ".[$EXTRAS]"
 }
 
 # PyAudio is compiled, so it comes only where PortAudio's headers and a compiler are; nothing but `mic` needs it.
 install_microphone() {
     if [ ! -e /usr/include/portaudio.h ] || ! command -v gcc >/dev/null; then
         say "no microphone support: for it, apt-get install portaudio19-dev gcc, then .venv/bin/pip install PyAudio"
-    elif ! .venv/bin/python -m pip install --quiet --disable-pip-version-check "PyAudio>=0.2.14" 2>.venv/pyaudio.log; then
+    elif ! .venv/bin/python -m pip install -qq --disable-pip-version-check "PyAudio>=0.2.14" 2>.venv/pyaudio.log; then
         say "no microphone support: PyAudio did not build, see .venv/pyaudio.log"
     fi
 }

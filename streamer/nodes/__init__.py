@@ -14,6 +14,8 @@ BUILT_IN = {
     "clock": "streamer.nodes.clock:ClockSource",
     "file": "streamer.nodes.files:FileSource",
     "file_out": "streamer.nodes.files:FileSink",
+    "pcm_in": "streamer.nodes.pcm:PcmSource",
+    "pcm_out": "streamer.nodes.pcm:PcmSink",
     "record": "streamer.nodes.record:RecordSink",
     "replay": "streamer.nodes.record:ReplaySource",
 }
