@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from streamer.registry import Registry
 
 BUILT_IN = {
+    "acoustic": "streamer.nodes.ears:AcousticNode",
+    "semantic_tokens": "streamer.nodes.ears:SemanticTokensNode",
+    "semantic": "streamer.nodes.stages:SemanticNode",
+    "coarse": "streamer.nodes.stages:CoarseNode",
+    "fine": "streamer.nodes.stages:FineNode",
+    "decoder": "streamer.nodes.ears:DecoderNode",
     "clock": "streamer.nodes.clock:ClockSource",
     "file": "streamer.nodes.files:FileSource",
     "file_out": "streamer.nodes.files:FileSink",
