@@ -138,6 +138,7 @@ def _streams(
     count = 0
     for kind in sorted(emits):
         into = [known for known, kinds in inputs.items() if kind in kinds and name in ("", known)]
+        into = [known for known in into if known == kind] or into
         if len(into) > 1:
             options = ", ".join(f"{start} -> {end}.{known}" for known in into)
             raise loaded.error(("edges", i), f"{end} takes {kind} by several inputs; name one: {options}")

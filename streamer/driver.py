@@ -35,6 +35,7 @@ class Seat:
         self.stream, self.name = stream, name
         self.event = asyncio.Event()
         self.gone = False
+        self.reached = 0  # of a source: position up to which it has given frames
         stream.active.add(self)
 
     def wake(self) -> None:

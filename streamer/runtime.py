@@ -88,37 +88,35 @@ class _Stream:
         """Carry the frames of one source to its ports."""
         routes = self.session.routes(name)
         frames = source.frames(self.session.info_for(name))
-        reached = 0
         try:
             try:
-                reached = await self._feed_all(frames, routes, seat)
+                await self._feed_all(frames, routes, seat)
             except asyncio.CancelledError:
                 if not self.stopping or self.settled:
                     raise
                 await self._feed_ends(routes, seat)
-            _check_ended(name, routes, reached)
+            _check_ended(name, routes, seat.reached)
         except (NodeError, StallError):
             raise
         except Exception as error:
-            raise NodeError.wrap(name, error, position=reached, session=self.session.info.id) from error
+            raise NodeError.wrap(name, error, position=seat.reached, session=self.session.info.id) from error
         finally:
             closer = getattr(frames, "aclose", None)
             if closer is not None:
                 await closer()
         seat.leave()
 
-    async def _feed_all(self, frames: AsyncIterator[Frame], routes: Routes, seat: Seat) -> int:
-        count = reached = 0
+    async def _feed_all(self, frames: AsyncIterator[Frame], routes: Routes, seat: Seat) -> None:
+        count = 0
         async for frame in frames:
             ports = routes.get(frame.kind)
             if ports is None:
                 raise NodeError(seat.name, f"gave a {frame.kind} frame, but declares only {', '.join(sorted(routes))}")
             await self._feed(frame, ports, seat)
-            reached = frame.position + frame.samples
+            seat.reached = max(seat.reached, frame.position + frame.samples)
             count += 1
             if count % BREATH == 0:
                 await asyncio.sleep(0)
-        return reached
 
     async def _feed_ends(self, routes: Routes, seat: Seat) -> None:
         """The source was stopped: end its streams in its place."""
@@ -127,11 +125,10 @@ class _Stream:
             task.uncancel()
         for kind, ports in routes.items():
             left = [port for port in ports if not port.ended and kind != CONTROL]
-            position = max((port.queue[-1].position for port in left if port.queue), default=0)
             for port in left:
                 port.skip = 0
             await self._feed(
-                Frame.end(kind, position=position, session=self.session.info.id, meta={"empty": True}), left, seat
+                Frame.end(kind, position=seat.reached, session=self.session.info.id, meta={"empty": True}), left, seat
             )
 
     async def _feed(self, frame: Frame, ports: Sequence[Port], seat: Seat) -> None:

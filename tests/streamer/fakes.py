@@ -1,5 +1,7 @@
 """Fakes of a few lines: they stand for models, files and devices, and keep to the contract of `streamer.node`."""
 
+# ruff: noqa: RUF012
+
 import asyncio
 import time
 
@@ -70,7 +72,7 @@ class Add(Node):
     def init_state(self, info):
         return {"n": 0, "add": self.config.add, "total": np.zeros(1)}
 
-    def step(self, frame, state, input):
+    def step(self, frame, state, into):
         if frame.kind == "control":
             state["add"] = float(frame.meta["add"])
             return
@@ -92,7 +94,7 @@ class Pass(Node):
     accepts = ("audio",)
     emits = ("audio",)
 
-    def step(self, frame, state, input):
+    def step(self, frame, state, into):
         yield frame
 
 
@@ -116,7 +118,7 @@ class Delay(Node):
     def init_state(self, info):
         return []
 
-    def step(self, frame, state, input):
+    def step(self, frame, state, into):
         if not frame.last:
             state.append(frame)
         while state and (frame.last or len(state) > self.config.ticks):
@@ -145,8 +147,8 @@ class Mix(Node):
         missing = frozenset(name for name in ("a", "b") if state[name] is None)
         return missing or None
 
-    def step(self, frame, state, input):
-        state[input] = frame
+    def step(self, frame, state, into):
+        state[into] = frame
         a, b = state["a"], state["b"]
         if a is None or b is None:
             return
@@ -171,12 +173,33 @@ class Merge(Node):
     def init_state(self, info):
         return {"open": 2}
 
-    def step(self, frame, state, input):
+    def step(self, frame, state, into):
         if frame.last:
             state["open"] -= 1
             if state["open"]:
                 return
         yield frame
+
+
+class Echo(Node):
+    """Adds the mean of what came back by `back` so far: a reference edge that runs backwards."""
+
+    type_name = "echo"
+    accepts = {"audio": ["audio"], "back": ["audio"]}
+    emits = ("audio",)
+    optional = ("back",)
+
+    def init_state(self, info):
+        return {"seen": 0}
+
+    def step(self, frame, state, into):
+        if into == "back":
+            state["seen"] += 1
+        elif frame.payload:
+            made = frame.array * 0 + np.float32(state["seen"])
+            yield Frame.of("audio", made, position=frame.position, like=frame)
+        else:
+            yield frame
 
 
 class BurstSettings(Settings):
@@ -191,11 +214,11 @@ class Burst(Node):
     emits = ("audio",)
     Config = BurstSettings
 
-    def step(self, frame, state, input):
+    def step(self, frame, state, into):
         if frame.last:
             for i in range(self.config.size):
                 yield Frame.of("audio", np.full(TICK, i, np.float32), position=i * TICK, like=frame)
-            yield frame
+            yield Frame.end("audio", position=self.config.size * TICK, like=frame)
 
 
 class Forever(Pass):
@@ -203,7 +226,7 @@ class Forever(Pass):
 
     type_name = "forever"
 
-    def step(self, frame, state, input):
+    def step(self, frame, state, into):
         if not frame.last:
             yield frame
 
@@ -213,7 +236,7 @@ class Wrong(Pass):
 
     type_name = "wrong"
 
-    def step(self, frame, state, input):
+    def step(self, frame, state, into):
         yield Frame.of("semantic", [1], position=frame.position)
 
 
@@ -249,7 +272,7 @@ class TokenSink(Sink):
         base = super().facts(config, build)
         return type(base)(base.inputs, base.emits, levels_in={"acoustic": config.levels})
 
-    async def write(self, frame, ctx, input):
+    async def write(self, frame, ctx, into):
         ctx.extra["got"].append(frame)
 
 
@@ -265,7 +288,7 @@ class Collect(Sink):
     accepts = ("audio",)
     Config = SinkSettings
 
-    async def write(self, frame, ctx, input):
+    async def write(self, frame, ctx, into):
         got = ctx.extra["got"]
         if len(got) == self.config.fail_at:
             raise OSError("the disk is full")
@@ -281,7 +304,7 @@ class Collect(Sink):
         ctx.extra["got"].append("abort")
 
 
-ALL = (Count, Endless, Add, Pass, Delay, Mix, Merge, Burst, Forever, Wrong, Tokens, TokenSink, Collect)
+ALL = (Count, Endless, Add, Pass, Delay, Mix, Merge, Echo, Burst, Forever, Wrong, Tokens, TokenSink, Collect)
 
 
 def registry():

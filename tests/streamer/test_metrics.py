@@ -1,0 +1,30 @@
+from streamer.metrics import Metrics, Ring
+
+
+def test_ring_keeps_the_last_and_counts_all():
+    ring = Ring()
+    for i in range(5000):
+        ring.add(i / 1000)
+    found = ring.percentiles()
+    assert len(ring.values) == 2048
+    assert found["count"] == 5000
+    assert found["max"] == 4999
+    assert 2952 < found["p50"] < found["p95"] < found["p99"] < 4999
+
+
+def test_empty_metrics():
+    assert Ring().percentiles()["p50"] == 0
+    assert (Metrics().rtf, Metrics().first_sample_ms, Metrics().snapshot()["dropped"]) == (None, None, 0)
+
+
+def test_marks_counters_and_first_sample():
+    metrics = Metrics()
+    metrics.mark("prompt_end")
+    before = metrics.marks["prompt_end"]
+    metrics.mark("prompt_end")
+    assert metrics.marks["prompt_end"] == before
+    metrics.mark("first_sample")
+    assert metrics.first_sample_ms >= 0
+    metrics.count("door.nan", 3)
+    metrics.count("door.nan")
+    assert metrics.snapshot()["counters"] == {"door.nan": 4}
