@@ -20,10 +20,10 @@ def test_each_is_ours_and_a_builtin(kind, builtin):
 
 
 def test_an_unknown_attribute_is_said():
-    with pytest.raises(AttributeError, match="'minutes'.*seconds"):
+    with pytest.raises(AttributeError, match=r"'minutes'.*seconds"):
         _ = InputError("x", seconds=9).minutes
 
 
 def test_pickle_keeps_the_data():
-    again = pickle.loads(pickle.dumps(InputError("x", path="a.wav")))
+    again = pickle.loads(pickle.dumps(InputError("x", path="a.wav")))  # noqa: S301
     assert (type(again), str(again), again.path) == (InputError, "x", "a.wav")

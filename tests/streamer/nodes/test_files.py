@@ -92,7 +92,7 @@ async def test_prompt_seconds_cuts_and_a_shorter_file_is_said(prompt):
     with structlog.testing.capture_logs() as logs:
         assert len(await collect(source(prompt), SessionInfo(prompt_seconds=3))) == 11
     assert "shorter than prompt_seconds 3" in logs[-1]["note"]
-    with pytest.raises(InputError, match="at least 0.04"):
+    with pytest.raises(InputError, match=r"at least 0\.04"):
         await collect(source(prompt), SessionInfo(prompt_seconds=0.039))
 
 

@@ -124,7 +124,7 @@ async def test_a_whole_input_is_padded(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x00\x01", bytes(2 * TICK - 2)])
 async def test_less_than_a_tick_is_refused(tmp_path, data):
     (tmp_path / "a.pcm").write_bytes(data)
-    with pytest.raises(InputError, match="expected at least 640.*s16le, 1 channel"):
+    with pytest.raises(InputError, match=r"expected at least 640.*s16le, 1 channel"):
         await collect(source(tmp_path / "a.pcm"))
 
 

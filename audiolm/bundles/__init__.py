@@ -1,0 +1,1 @@
+"""The bundles that ship with the package: one folder each, found by its name."""
