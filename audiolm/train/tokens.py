@@ -5,7 +5,6 @@ A token file is a safetensors of ``acoustic`` (int16 ``[frames, levels]``), ``se
 ``longest`` seconds with short pauses, as one hears a speaker; a piece of music stands alone.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +41,13 @@ class Tokens:
             raise InputError(f"{path} holds {sorted(data)}; a token file holds acoustic, semantic and index")
         return cls(data["acoustic"], data["semantic"], data["index"])
 
+    @classmethod
+    def join(cls, parts: list["Tokens"]) -> "Tokens":
+        """Several token files as one."""
+        starts = np.cumsum([0] + [part.ticks for part in parts[:-1]])
+        rows = [part.index + torch.tensor([[int(start), 0]]) for part, start in zip(parts, starts, strict=True)]
+        return cls(torch.cat([p.acoustic for p in parts]), torch.cat([p.semantic for p in parts]), torch.cat(rows))
+
     @property
     def ticks(self) -> int:
         return len(self.semantic)
@@ -76,23 +82,28 @@ def streams(corpus: Corpus, longest: float = 70.0, seed: int = 0) -> list[Array]
     return out + ([np.concatenate(held)] if held else [])
 
 
+def encode_long(codec: SoundStream, audio: Tensor, chunk: int = 32000) -> Tensor:
+    """Acoustic tokens of a long sound by steps of ``chunk`` samples: the whole at once does not fit the caches of a CPU."""
+    state = codec.encoder.init_state(len(audio))
+    return torch.cat([codec.encoder.step(piece, state) for piece in audio.split(chunk, -1)], 1)
+
+
 @torch.inference_mode()
 def tokenize(
-    codec: SoundStream, tokenizer: SemanticTokenizer, sounds: list[Array], out: str | Path, *, minutes: float = 60.0
+    codec: SoundStream, tokenizer: SemanticTokenizer, sounds: list[Array], out: str | Path, *, hours: float = 1000.0
 ) -> Tokens:
-    """Tokens of ``sounds`` by the parallel forward, which agrees with the steps of inference; stops after ``minutes``."""
-    begin = time.monotonic()
+    """Tokens of ``sounds`` by the parallel forward, which agrees with the steps of inference; stops after ``hours`` of sound."""
     acoustic, semantic, rows, at = [], [], [], 0
     for sound in sounds:
         audio = torch.from_numpy(sound[: len(sound) // 640 * 640])[None]
         words = tokenizer(audio)[0]
         if len(words) < 25:
             continue
-        acoustic.append(codec.encoder(audio)[0, : 2 * len(words)].to(torch.int16))
+        acoustic.append(encode_long(codec, audio)[0, : 2 * len(words)].to(torch.int16))
         semantic.append(words.to(torch.int16))
         rows.append((at, len(words)))
         at += len(words)
-        if time.monotonic() - begin > minutes * 60:
+        if at > hours * 90000:
             break
     if not rows:
         raise InputError("nothing to tokenize: every clip is shorter than a second")
