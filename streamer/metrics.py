@@ -45,17 +45,20 @@ class Metrics:
     """What one session measures about itself.
 
     `rings` holds step times per node, `counters` whole numbers by name, `marks` instants of the monotonic clock.
-    Each counter has one writer thread, so no lock is needed.
+    `ticks` holds the wall time between one audio frame that reaches the sinks and the next; once sound is generated,
+    only that of generated frames. Each counter has one writer thread, so no lock is needed.
     """
 
-    __slots__ = ("audio_samples", "counters", "dropped", "marks", "rings")
+    __slots__ = ("audio_samples", "counters", "dropped", "generated_samples", "last_tick", "marks", "rings", "ticks")
 
     def __init__(self) -> None:
         self.rings: dict[str, Ring] = {}
         self.counters: dict[str, int] = {}
         self.marks: dict[str, float] = {}
         self.dropped: dict[str, int] = {}
-        self.audio_samples = 0
+        self.audio_samples = self.generated_samples = 0
+        self.ticks = Ring()
+        self.last_tick: float | None = None
 
     def ring(self, node: str) -> Ring:
         """The step times of one node; made at first use."""
@@ -70,12 +73,29 @@ class Metrics:
         if again or name not in self.marks:
             self.marks[name] = time.perf_counter()
 
+    def sound(self, samples: int, *, generated: bool) -> None:
+        """Take note of an audio frame that has come to the sinks, one that none of them had before."""
+        now = time.perf_counter()
+        if generated and not self.generated_samples:
+            self.marks["first_sample"] = now
+            self.ticks, self.last_tick = Ring(), None
+        if self.last_tick is not None:
+            self.ticks.add(now - self.last_tick)
+        self.last_tick = now
+        self.audio_samples += samples
+        self.generated_samples += samples if generated else 0
+
     @property
     def first_sample_ms(self) -> float | None:
-        """From `prompt_end` (marked by the node that takes the last prompt tick) to the first generated sample."""
-        if "prompt_end" not in self.marks or "first_sample" not in self.marks:
+        """From the prompt's end to the first generated sample; None when nothing was generated.
+
+        The prompt's end is `prompt_end`, marked by the node that takes the last prompt tick; without a prompt it is
+        the start.
+        """
+        begin = self.marks.get("prompt_end", self.marks.get("start"))
+        if begin is None or "first_sample" not in self.marks:
             return None
-        return 1000 * max(0.0, self.marks["first_sample"] - self.marks["prompt_end"])
+        return 1000 * max(0.0, self.marks["first_sample"] - begin)
 
     @property
     def rtf(self) -> float | None:
@@ -86,8 +106,9 @@ class Metrics:
         return (end - self.marks["start"]) * SAMPLE_RATE / self.audio_samples
 
     def snapshot(self) -> dict[str, object]:
-        """Everything as plain data: nodes (percentiles in ms), counters, dropped (by port and in all), rtf."""
+        """Everything as plain data: ticks and nodes (percentiles, ms), counters, dropped (by port and in all), rtf."""
         return {
+            "tick_ms": self.ticks.percentiles(),
             "nodes": {name: ring.percentiles() for name, ring in self.rings.items()},
             "counters": dict(self.counters),
             "dropped": sum(self.dropped.values()),
@@ -95,4 +116,5 @@ class Metrics:
             "first_sample_ms": self.first_sample_ms,
             "rtf": self.rtf,
             "audio_seconds": self.audio_samples / SAMPLE_RATE,
+            "generated_seconds": self.generated_samples / SAMPLE_RATE,
         }

@@ -194,12 +194,12 @@ class _Stream:
         seat.leave()
 
     def _measure(self, frame: Frame, heard: int) -> int:
+        """Samples that this sink has had; what is new to all sinks goes into the metrics."""
         metrics = self.session.metrics
         if frame.kind == AUDIO and frame.payload:
             heard += frame.samples
-            metrics.audio_samples = max(metrics.audio_samples, heard)
-            if frame.flags & GENERATED:
-                metrics.mark("first_sample")
+            if heard > metrics.audio_samples:
+                metrics.sound(heard - metrics.audio_samples, generated=bool(frame.flags & GENERATED))
         return heard
 
     # -- the whole session ------------------------------------------------------------------------------------------

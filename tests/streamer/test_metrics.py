@@ -28,3 +28,25 @@ def test_marks_counters_and_first_sample():
     metrics.count("door.nan", 3)
     metrics.count("door.nan")
     assert metrics.snapshot()["counters"] == {"door.nan": 4}
+
+
+def test_ticks_are_the_time_between_frames_of_one_sort():
+    """What is heard is measured until something is generated; then only that."""
+    metrics = Metrics()
+    for _ in range(3):
+        metrics.sound(640, generated=False)
+    assert metrics.ticks.count == 2
+    for _ in range(5):
+        metrics.sound(640, generated=True)
+    assert metrics.ticks.count == 4
+    assert (metrics.audio_samples, metrics.generated_samples) == (8 * 640, 5 * 640)
+    found = metrics.snapshot()
+    assert found["tick_ms"]["p99"] >= found["tick_ms"]["p50"] > 0
+    assert found["generated_seconds"] == 0.2
+
+
+def test_without_a_prompt_the_start_is_its_end():
+    metrics = Metrics()
+    metrics.mark("start")
+    metrics.sound(640, generated=True)
+    assert metrics.first_sample_ms >= 0
