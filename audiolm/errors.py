@@ -13,7 +13,12 @@ __all__ = ["AudioLMError", "BundleError", "ConfigError", "EngineError", "InputEr
 
 
 class AudioLMError(Exception):
-    """Base of all errors raised on purpose; `message` is the text, `data` the values it speaks of."""
+    """Base of all errors raised on purpose; `message` is the text, `data` the values it speaks of.
+
+    `exit_code` is what a command line exits with: 2 where what came from outside cannot be used.
+    """
+
+    exit_code = 2
 
     def __init__(self, message: str, **data: object) -> None:
         """Keep `message` and `data`; each key of `data` is readable as an attribute too."""
@@ -47,6 +52,8 @@ class ConfigError(AudioLMError, ValueError):
 
 class EngineError(AudioLMError, RuntimeError):
     """The engine was used out of order: no free slot, a slot that is not open, a part that is not loaded."""
+
+    exit_code = 1
 
 
 def _rebuild(kind: type[AudioLMError], message: str, data: dict[str, object]) -> AudioLMError:

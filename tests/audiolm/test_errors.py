@@ -27,3 +27,8 @@ def test_an_unknown_attribute_is_said():
 def test_pickle_keeps_the_data():
     again = pickle.loads(pickle.dumps(InputError("x", path="a.wav")))  # noqa: S301
     assert (type(again), str(again), again.path) == (InputError, "x", "a.wav")
+
+
+def test_only_the_engine_is_not_to_blame_on_the_input():
+    codes = {kind.__name__: kind("x").exit_code for kind in (InputError, BundleError, ConfigError, EngineError)}
+    assert codes == {"InputError": 2, "BundleError": 2, "ConfigError": 2, "EngineError": 1}
