@@ -5,11 +5,13 @@ Knows neither files nor pipes; `files` and `pcm` are built on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
+import structlog
 
 from audiolm import errors as audiolm_errors
 from audiolm.ticks import SAMPLE_RATE, TICK, Samples, TickAssembler
@@ -17,7 +19,7 @@ from streamer.errors import InputError
 from streamer.frame import AUDIO, HEARD, Frame
 from streamer.node import Build, Mode, SessionInfo
 
-__all__ = ["Rest", "TickFeed", "keeps", "prompt_limit", "rest_for", "says_it_as_ours", "true_length"]
+__all__ = ["Rest", "TickFeed", "keeps", "prompt_limit", "rest_for", "say", "says_it_as_ours", "true_length"]
 
 Rest = Literal["auto", "drop", "pad"]
 WHOLE_INPUT: frozenset[Mode] = frozenset({"reconstruct", "resynthesize"})  # modes whose output is as long as the input
@@ -30,6 +32,14 @@ def says_it_as_ours() -> Iterator[None]:
         yield
     except audiolm_errors.InputError as error:
         raise InputError(str(error)) from error
+
+
+def say(node: str, session: str, file: str, notes: Iterable[str]) -> None:
+    """Log what was done to an input. Never on standard output, which may carry sound."""
+    plain = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
+    logger = structlog.get_logger() if structlog.is_configured() else plain
+    for note in notes:
+        logger.info("input", node=node, session=session, file=file, note=note)
 
 
 def rest_for(rest: Rest, mode: Mode) -> Literal["drop", "pad"]:

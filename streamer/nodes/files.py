@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -23,7 +22,17 @@ from audiolm.ticks import SAMPLE_RATE, TICK, Samples, as_samples
 from streamer.errors import InputError
 from streamer.frame import AUDIO, Frame
 from streamer.node import Build, Saved, SessionInfo, Settings, Sink, Source
-from streamer.nodes.feed import WHOLE_INPUT, Rest, TickFeed, keeps, prompt_limit, rest_for, says_it_as_ours, true_length
+from streamer.nodes.feed import (
+    WHOLE_INPUT,
+    Rest,
+    TickFeed,
+    keeps,
+    prompt_limit,
+    rest_for,
+    say,
+    says_it_as_ours,
+    true_length,
+)
 
 __all__ = ["FileSink", "FileSource"]
 
@@ -70,7 +79,6 @@ class FileSource(Source):
         Raises:
             InputError: the file has become unreadable, or `prompt_seconds` is less than a tick.
         """
-        log = structlog.get_logger().bind(node=self.name, session=ctx.id)
         feed = TickFeed(ctx, limit=prompt_limit(ctx))
         with says_it_as_ours():
             for frame in await self._voice(feed, ctx):
@@ -79,10 +87,10 @@ class FileSource(Source):
             async for chunk in self._paced(reader):
                 for frame in feed.push(chunk):
                     yield frame
-        for note in [*reader.notes, *_length_notes(feed, rest_for(self.config.rest, ctx.mode))]:
-            log.info("input", file=self.path.name, note=note)
+        rest = rest_for(self.config.rest, ctx.mode)
+        say(self.name, ctx.id, self.path.name, [*reader.notes, *_length_notes(feed, rest)])
         true_length(self.build)[ctx.id] = feed.taken
-        for frame in feed.finish(rest_for(self.config.rest, ctx.mode)):
+        for frame in feed.finish(rest):
             yield frame
 
     async def _voice(self, feed: TickFeed, ctx: SessionInfo) -> list[Frame]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -24,7 +23,7 @@ from audiolm.ticks import SAMPLE_RATE, TICK, Samples, as_samples
 from streamer.errors import GraphError, InputError
 from streamer.frame import AUDIO, Frame
 from streamer.node import Build, SessionInfo, Settings, Sink, Source
-from streamer.nodes.feed import Rest, TickFeed, keeps, prompt_limit, rest_for, true_length
+from streamer.nodes.feed import Rest, TickFeed, keeps, prompt_limit, rest_for, say, true_length
 
 __all__ = ["PcmSink", "PcmSource"]
 
@@ -90,9 +89,7 @@ class PcmSource(Source):
                 f"is it {self.config.format}, {self.config.channels} channel(s), {self.config.rate} Hz?"
             )
         true_length(self.build)[ctx.id] = feed.taken
-        log = structlog.get_logger().bind(node=self.name, session=ctx.id)
-        for note in decoder.notes():
-            log.info("input", file=where, note=note)
+        say(self.name, ctx.id, where, decoder.notes())
 
 
 class _Decoder:
