@@ -1,14 +1,15 @@
 """Causal attention over a ring of cached keys and values: one new position a step, for ever.
 
-A ring holds the last ``window`` positions and a few learned sinks (StreamingLLM, arXiv 2309.17453), key and value pairs without a
-position that every query may look at. Shapes never change, so the cost of a step does not grow. The parallel ``forward`` applies the
-same mask to a whole crop.
+A ring holds the last ``window`` positions and a few learned sinks (StreamingLLM, arXiv 2309.17453), key and value
+pairs without a position that every query may look at. Shapes never change, so the cost of a step does not grow. The
+parallel ``forward`` applies the same mask to a whole crop.
 
-Rotary embedding (arXiv 2104.09864) turns the first half of each head only; a sink's key is zero there, so the sinks need no second
-product and stay free of position. Angles are position (int64) times frequency (float64), reduced modulo 2 pi and only then float32, so
-hour 24 looks like second 30.
+Rotary embedding (arXiv 2104.09864) turns the first half of each head only; a sink's key is zero there, so the sinks
+need no second product and stay free of position. Angles are position (int64) times frequency (float64), reduced
+modulo 2 pi and only then float32, so hour 24 looks like second 30.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiolm.errors import ConfigError
 from audiolm.streaming import State
 
 EMPTY = -(1 << 62)
@@ -24,7 +26,7 @@ BASE = 10000.0
 
 
 def rotary(positions: npt.NDArray[np.int64], width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines ``[N, width / 4]`` float32 for int64 positions ``[N]`` and a head of ``width``, half of it rotated."""
+    """Cosines and sines ``[N, width / 4]`` float32 for int64 positions ``[N]``, for half of a head."""
     pairs = width // 4
     frequency = BASE ** (-np.arange(pairs, dtype=np.float64) / pairs)
     angle = np.remainder(positions.astype(np.float64)[:, None] * frequency, 2 * np.pi)
@@ -40,20 +42,30 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @dataclass
 class RingStep:
-    """What every layer of one step shares: where to write, what may be seen, and the rotation of the new position."""
+    """What every layer of one step shares: where to write, what may be seen, how to rotate."""
 
     index: Tensor  # int64 [B], entry of the ring that the new position takes
     bias: Tensor  # float32 [B, 1, 1, entries], 0 where a key may be seen and -inf elsewhere
     cos: Tensor  # float32 [B, 1, width / 4]
     sin: Tensor
+    active: Tensor | None  # bool [B], slots that write; None means all
 
 
 class Ring:
-    """Layout of a ring: ``sinks`` entries, ``window`` positions, and one scratch entry for slots that sit a step out."""
+    """Layout of a ring: ``sinks`` entries, then ``window`` positions.
+
+    Raises:
+        ConfigError: sizes that leave nothing to look at or do not divide.
+    """
 
     def __init__(self, window: int, sinks: int, heads: int, head_width: int) -> None:
         self.window, self.sinks, self.heads, self.head_width = window, sinks, heads, head_width
-        self.entries = sinks + window + 1
+        self.entries = sinks + window
+        if window < 1 or sinks < 0 or head_width < 4 or head_width % 4:
+            raise ConfigError(
+                f"a ring of window {window}, {sinks} sinks and heads of {head_width} cannot be; "
+                "expected at least 1, at least 0, and a multiple of 4"
+            )
 
     def init_positions(self, slots: int, device: torch.device) -> Tensor:
         """The position held by each entry ``[slots, entries]``; sinks count as always present, the rest as empty."""
@@ -62,22 +74,37 @@ class Ring:
         return held
 
     def begin(self, held: Tensor, positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None) -> RingStep:
-        """Enter ``positions`` ``[B]`` into ``held`` (in place) and return what the layers need. Done once a step, on the host's numbers."""
-        entry = self.sinks + positions % self.window
-        if active is not None:
-            entry = np.where(active, entry, self.entries - 1)
-        index, now = torch.from_numpy(entry).to(held.device), torch.from_numpy(positions).to(held.device)
-        held.scatter_(1, index[:, None], now[:, None])
-        if active is not None:
-            held[:, -1] = EMPTY
+        """Enter ``positions`` ``[B]`` into ``held`` (in place) and return what the layers need.
+
+        Done once a step, on the host's numbers.
+        """
+        index = torch.from_numpy(self.sinks + positions % self.window).to(held.device)
+        now = torch.from_numpy(positions).to(held.device)
+        on = None if active is None else torch.from_numpy(active).to(held.device)
+        entered = now[:, None] if on is None else torch.where(on[:, None], now[:, None], held.gather(1, index[:, None]))
+        held.scatter_(1, index[:, None], entered)
         seen = held > (now - self.window)[:, None]
         bias = torch.zeros(held.shape, device=held.device).masked_fill_(~seen, float("-inf"))
         cos, sin = rotary(positions, self.head_width)
-        return RingStep(index, bias[:, None, None], cos[:, None].to(held.device), sin[:, None].to(held.device))
+        return RingStep(index, bias[:, None, None], cos[:, None].to(held.device), sin[:, None].to(held.device), on)
+
+
+def write(cache: Tensor, new: Tensor, at: RingStep) -> None:
+    """Write ``new`` ``[B, heads, width]`` into ``cache`` ``[B, heads, entries, width]`` in the active slots."""
+    if at.active is None and len(new) == 1:
+        cache.index_copy_(2, at.index, new.transpose(0, 1)[None])
+        return
+    rows = torch.arange(len(new), device=new.device)
+    if at.active is not None:
+        new = torch.where(at.active[:, None, None], new, cache[rows, :, at.index])
+    cache[rows, :, at.index] = new
 
 
 class RingAttention(nn.Module):
-    """Multi-head self-attention with a ring cache. State: ``k`` and ``v``, each ``[slots, heads, entries, head_width]``."""
+    """Multi-head self-attention with a ring cache.
+
+    State: ``k`` and ``v``, each ``[slots, heads, entries, head_width]``.
+    """
 
     def __init__(self, width: int, heads: int, window: int, sinks: int) -> None:
         super().__init__()
@@ -93,8 +120,12 @@ class RingAttention(nn.Module):
         return F.pad(self.sink_keys, (self.head_width // 2, 0)), self.sink_values
 
     def init_state(self, slots: int) -> State:
+        """Fresh streams: sinks in place, the rest zero."""
         shape = (slots, self.heads, self.ring.entries, self.head_width)
-        state = {"k": self.qkv.weight.new_zeros(shape, dtype=torch.float32), "v": self.qkv.weight.new_zeros(shape, dtype=torch.float32)}
+        state = {
+            "k": self.qkv.weight.new_zeros(shape, dtype=torch.float32),
+            "v": self.qkv.weight.new_zeros(shape, dtype=torch.float32),
+        }
         keys, values = self._sinks()
         state["k"][:, :, : self.ring.sinks] = keys.detach().float()
         state["v"][:, :, : self.ring.sinks] = values.detach().float()
@@ -109,13 +140,8 @@ class RingAttention(nn.Module):
         q, k, v = self._split(x)
         keys, values = state["k"], state["v"]
         q, k = rotate(q, at.cos, at.sin), rotate(k, at.cos, at.sin)
-        if len(x) == 1:
-            keys.index_copy_(2, at.index, k.transpose(0, 1)[None])
-            values.index_copy_(2, at.index, v.transpose(0, 1)[None])
-        else:
-            rows = torch.arange(len(x), device=x.device)
-            keys[rows, :, at.index] = k
-            values[rows, :, at.index] = v
+        write(keys, k, at)
+        write(values, v, at)
         seen = F.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=at.bias)
         return self.out(seen.reshape(len(x), self.width))  # type: ignore[no-any-return]
 
@@ -139,7 +165,7 @@ def window_mask(length: int, window: int, sinks: int, device: torch.device | Non
 class Block(nn.Module):
     """Pre-norm Transformer block: ring attention and a GELU feed-forward layer."""
 
-    def __init__(self, width: int, heads: int, window: int, sinks: int, feed_forward: int) -> None:
+    def __init__(self, width: int, heads: int, *, window: int, sinks: int, feed_forward: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = RingAttention(width, heads, window, sinks)
@@ -150,26 +176,33 @@ class Block(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))  # type: ignore[no-any-return]
 
     def step(self, x: Tensor, state: State, at: RingStep) -> Tensor:
+        """``[B, width] -> [B, width]``, one position."""
         return self._feed(x + self.attention.step(self.norm1(x), state, at))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """``[B, T, width] -> [B, T, width]``, a crop."""
         return self._feed(x + self.attention(self.norm1(x), cos, sin, mask))
 
 
 class TemporalTransformer(nn.Module):
     """Blocks over time that share one ring layout. State: ``held`` and ``k.i``, ``v.i`` for each layer ``i``."""
 
-    def __init__(self, layers: int, width: int, heads: int, window: int, sinks: int, feed_forward: int) -> None:
+    def __init__(self, layers: int, width: int, heads: int, *, window: int, sinks: int, feed_forward: int) -> None:
         super().__init__()
         self.window, self.sinks = window, sinks
-        self.blocks = nn.ModuleList(Block(width, heads, window, sinks, feed_forward) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, window=window, sinks=sinks, feed_forward=feed_forward) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.ring = Ring(window, sinks, heads, width // heads)
 
+    def _blocks(self) -> Iterator[tuple[int, Block]]:
+        return ((i, block) for i, block in enumerate(self.blocks) if isinstance(block, Block))
+
     def init_state(self, slots: int) -> State:
+        """Fresh streams."""
         state: State = {"held": self.ring.init_positions(slots, self.norm.weight.device)}
-        for i, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
+        for i, block in self._blocks():
             state |= {f"{key}.{i}": value for key, value in block.attention.init_state(slots).items()}
         return state
 
@@ -178,8 +211,8 @@ class TemporalTransformer(nn.Module):
     ) -> Tensor:
         """``[B, width] -> [B, width]``, one position each."""
         at = self.ring.begin(state["held"], positions, active)
-        for i, block in enumerate(self.blocks):
-            x = block.step(x, {"k": state[f"k.{i}"], "v": state[f"v.{i}"]}, at)  # type: ignore[operator]
+        for i, block in self._blocks():
+            x = block.step(x, {"k": state[f"k.{i}"], "v": state[f"v.{i}"]}, at)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:

@@ -8,20 +8,22 @@
     NAME/{semantic,coarse,fine}.safetensors
     NAME/CARD.md                        data, licences, metrics, limits
 
-Weights are stored as fp16, or as int8 with a float scale per output channel (``NAME.scale`` beside ``NAME``); loading gives float32, and
-the reference engine runs just those numbers. A bundle is checked before it is used: every file's SHA-256, every name and shape.
+Weights are stored as fp16, or as int8 with a float scale per output channel (``NAME.scale`` beside ``NAME``); loading
+gives float32, and the reference engine runs just those numbers. A bundle is checked before it is used: every file's
+SHA-256, every name and shape.
 """
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from audiolm.codec import CodecConfig, SoundStream
@@ -32,6 +34,9 @@ from audiolm.stage import Stage, StageSpec
 from audiolm.tokenizer import SemanticTokenizer, TokenizerConfig
 
 FORMAT = 1
+DTYPES = ("fp16", "int8")
+HALF_MAX = 65504.0
+LONGEST_CONFIG = 1 << 20
 FILES = ("codec", "tokenizer", *STAGES)
 SHIPPED = Path(__file__).parent / "bundles"
 T = TypeVar("T")
@@ -48,17 +53,25 @@ def find(name_or_path: str | Path) -> Path:
     Raises:
         BundleError: there is none.
     """
-    path = Path(name_or_path)
-    if (path / "config.json").is_file():
-        return path
     named = SHIPPED / str(name_or_path)
-    if path.name == str(name_or_path) and (named / "config.json").is_file():
+    if str(name_or_path) in shipped():
         return named
-    what = "has no config.json" if path.is_dir() else "is neither a bundle's name nor a folder"
-    raise BundleError(f"bundle {str(name_or_path)!r} {what}; shipped bundles: {', '.join(shipped()) or 'none'}; or give a path")
+    path = Path(name_or_path)
+    try:
+        if (path / "config.json").is_file():
+            return path
+        what = "has no config.json" if path.is_dir() else "is neither a bundle's name nor a folder"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+    near = get_close_matches(str(name_or_path), shipped(), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise BundleError(
+        f"bundle {str(name_or_path)!r} {what}; shipped bundles: {', '.join(shipped()) or 'none'}; or give a path{hint}",
+        bundle=str(name_or_path),
+    )
 
 
-# -- writing -----------------------------------------------------------------------------------------------------------------------
+# -- writing --
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -74,12 +87,25 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def pack_weights(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
-    """fp16, or int8 per output channel for matrices of at least 64 columns: what is small stays fp16, where error would cost most."""
+    """Weights as they are stored: fp16, or int8 per output channel for matrices of at least 64 columns.
+
+    What is small stays fp16, where an error would cost most.
+
+    Raises:
+        BundleError: an unknown dtype, or weights that are not finite or beyond fp16.
+    """
+    if dtype not in DTYPES:
+        raise BundleError(f"weights cannot be stored as {dtype!r}; expected one of {', '.join(DTYPES)}", dtype=dtype)
     packed: dict[str, Tensor] = {}
     for name, value in tensors.items():
         if not value.is_floating_point():
             packed[name] = value
-        elif dtype == "int8" and value.dim() == 2 and value.shape[1] >= 64:
+            continue
+        if not bool((value.abs() <= HALF_MAX).all()):
+            raise BundleError(
+                f"{name} holds NaN, infinity or more than {HALF_MAX}: the training went wrong", tensor=name
+            )
+        if dtype == "int8" and value.dim() == 2 and value.shape[1] >= 64:
             scale = (value.abs().amax(1) / 127).clamp_min(1e-12)
             packed[name] = (value / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
             packed[name + ".scale"] = scale.float()
@@ -105,9 +131,17 @@ def save_bundle(parts: Parts, folder: str | Path, *, card: str, dtypes: Mapping[
     """Write ``parts`` as a bundle.
 
     Args:
+        parts: the model; its name is the bundle's.
+        folder: made if need be; files in it are replaced.
         card: the text of CARD.md.
         dtypes: ``fp16`` or ``int8`` by part; fp16 where not named.
+
+    Raises:
+        BundleError: an unknown part or dtype, or weights that cannot be stored.
     """
+    unknown = sorted(set(dtypes or {}) - set(FILES))
+    if unknown:
+        raise BundleError(f"dtypes names the unknown part {unknown[0]!r}; parts: {', '.join(FILES)}")
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     checksums = {}
@@ -129,22 +163,30 @@ def save_bundle(parts: Parts, folder: str | Path, *, card: str, dtypes: Mapping[
     return root
 
 
-# -- reading -----------------------------------------------------------------------------------------------------------------------
+# -- reading --
 
 
 def read_config(name_or_path: str | Path) -> dict[str, Any]:
     """The checked ``config.json`` of a bundle, as plain data; needs no weights."""
     path = find(name_or_path) / "config.json"
     try:
+        if path.stat().st_size > LONGEST_CONFIG:
+            raise BundleError(f"{path} is longer than {LONGEST_CONFIG} bytes; it is no bundle's config")
         config = json.loads(path.read_text(encoding="utf8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON ({error}); the bundle is damaged, fetch it again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         got = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise BundleError(f"{path} has format {got!r}, this version reads {FORMAT}; make the bundle again or update audiolm")
+        raise BundleError(
+            f"{path} has format {got!r}, this version reads {FORMAT}; make the bundle again or update audiolm"
+        )
     missing = [key for key in ("name", "codec", "tokenizer", "stages", "sampling", "checksums") if key not in config]
     if missing:
         raise BundleError(f"{path} lacks {', '.join(missing)}; the bundle is damaged, fetch it again")
+    if not isinstance(config["checksums"], dict):
+        raise BundleError(f"{path}: checksums must be an object; the bundle is damaged, fetch it again")
     return config
 
 
@@ -156,10 +198,11 @@ def load_bundle(name_or_path: str | Path) -> Parts:
     """
     root, config = find(name_or_path), read_config(name_or_path)
     try:
-        parts = _build(config)
+        with torch.random.fork_rng(devices=[]):  # the first random weights must not use up the caller's noise
+            parts = _build(config)
     except BundleError:
         raise
-    except (AudioLMError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (AudioLMError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise BundleError(f"{root / 'config.json'}: {error}; the bundle is damaged or of another version") from error
     for name in FILES:
         _load_part(root / f"{name}.safetensors", config["checksums"], _part(parts, name))
@@ -181,7 +224,9 @@ def _dataclass(kind: type[T], values: Any, where: str) -> T:
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     odd = sorted(set(values) ^ known)
     if odd:
-        raise BundleError(f"config.json: {where} has the wrong keys, around {', '.join(odd)}; expected {', '.join(sorted(known))}")
+        raise BundleError(
+            f"config.json: {where} has the wrong keys, around {', '.join(odd)}; expected {', '.join(sorted(known))}"
+        )
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
@@ -190,22 +235,36 @@ def _part(parts: Parts, name: str) -> nn.Module:
 
 
 def _load_part(path: Path, checksums: Mapping[str, Any], module: nn.Module) -> None:
-    if not path.is_file():
-        raise BundleError(f"{path} is missing; the bundle is incomplete, fetch it again")
-    if _sha256(path) != checksums.get(path.name):
-        raise BundleError(f"{path} does not match its checksum in config.json: truncated or altered; fetch the bundle again")
-    try:
-        tensors = unpack_weights(load_file(path))
-    except SafetensorError as error:
-        raise BundleError(f"{path} is not a safetensors file ({error})") from error
+    tensors = _read_tensors(path, checksums)
     wanted = weights_of(module)
     odd = sorted(set(tensors) ^ set(wanted))
     if odd:
         raise BundleError(f"{path} does not hold what config.json describes, around {', '.join(odd[:3])}")
     for name, value in wanted.items():
-        if tensors[name].shape != value.shape:
-            raise BundleError(f"{path}: {name} is {tuple(tensors[name].shape)}, config.json describes {tuple(value.shape)}")
+        given, described = tuple(tensors[name].shape), tuple(value.shape)
+        if given != described:
+            raise BundleError(f"{path}: {name} is {given}, config.json describes {described}")
+        if not bool(tensors[name].isfinite().all()):
+            raise BundleError(f"{path}: {name} holds NaN or infinity; the bundle is of no use, fetch or train it again")
         value.copy_(tensors[name])
+
+
+def _read_tensors(path: Path, checksums: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The float32 tensors of a file, read once so that what was checked is what is used."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing; the bundle is incomplete, fetch it again") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    if hashlib.sha256(content).hexdigest() != checksums.get(path.name):
+        raise BundleError(
+            f"{path} does not match its checksum in config.json: truncated or altered; fetch the bundle again"
+        )
+    try:
+        return unpack_weights(load(content))
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise BundleError(f"{path} is not a safetensors file of this format ({error})") from error
 
 
 def _sha256(path: Path) -> str:

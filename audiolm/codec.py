@@ -1,7 +1,7 @@
 """SoundStream (arXiv 2107.03312): the causal codec between 16 kHz sound and 50 Hz acoustic tokens.
 
-Frame ``f`` covers samples ``[320 f, 320 f + 320)``. Encoder and decoder have no look-ahead: a tick of 640 samples gives two frames at
-once and two frames give the tick back.
+Frame ``f`` covers samples ``[320 f, 320 f + 320)``. Encoder and decoder have no look-ahead: a tick of 640 samples
+gives two frames at once and two frames give the tick back.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from audiolm.conv import CausalConv1d, CausalConvTranspose1d, CausalStack, ResidualUnit
+from audiolm.errors import ConfigError
 from audiolm.rvq import ResidualVQ
+from audiolm.sizes import check_sizes
 from audiolm.streaming import State, StreamingModule
 
 DILATIONS = (1, 3, 9)
@@ -18,7 +20,11 @@ DILATIONS = (1, 3, 9)
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Sizes of a codec. ``residual_units`` is per resolution, from the sound's rate downwards."""
+    """Sizes of a codec. ``residual_units`` is per resolution, from the sound's rate downwards.
+
+    Raises:
+        ConfigError: a size that cannot be.
+    """
 
     sample_rate: int = 16000
     channels: int = 16
@@ -28,6 +34,25 @@ class CodecConfig:
     levels: int = 12
     cardinality: int = 1024
     coarse_levels: int = 4
+
+    def __post_init__(self) -> None:
+        check_sizes(
+            "codec",
+            self,
+            sample_rate=(8000, 192000),
+            channels=(1, 512),
+            latent=(1, 4096),
+            levels=(2, 64),
+            cardinality=(2, 1 << 16),
+            coarse_levels=(1, self.levels - 1),
+        )
+        strides, units = tuple(self.strides), tuple(self.residual_units)
+        fits = len(strides) == len(units) and 1 <= len(strides) <= 8
+        if not fits or not all(1 <= s <= 16 for s in strides) or not all(0 <= n <= len(DILATIONS) for n in units):
+            raise ConfigError(
+                f"codec: strides {strides} and residual_units {units} do not fit; expected as many of each, "
+                f"strides of 1 to 16 and at most {len(DILATIONS)} units",
+            )
 
     @property
     def hop(self) -> int:
@@ -39,6 +64,7 @@ class CodecConfig:
 
     @property
     def frame_rate(self) -> float:
+        """Acoustic frames a second."""
         return self.sample_rate / self.hop
 
 
@@ -71,7 +97,8 @@ class Decoder(CausalStack):
 class CodecEncoder(StreamingModule):
     """Sound to acoustic tokens, a tick a step: ``[B, tick] float32 -> [B, frames, levels] int64``."""
 
-    # Sound at -23 dBFS has an RMS of 0.07; scaled by ten the first layers see unit variance and the latent does not collapse.
+    # Sound at -23 dBFS has an RMS of 0.07; scaled by ten the first layers see unit variance and the latent does not
+    # collapse.
     INPUT_GAIN = 10.0
 
     def __init__(self, config: CodecConfig, rvq: ResidualVQ, tick: int = 640) -> None:
@@ -85,18 +112,21 @@ class CodecEncoder(StreamingModule):
         return self.net(audio[:, None] * self.INPUT_GAIN).transpose(1, 2)  # type: ignore[no-any-return]
 
     def forward(self, audio: Tensor) -> Tensor:
+        """Whole crop at once: ``[B, T] -> [B, T / hop, levels]``; ``T`` is a multiple of the hop."""
         return self.rvq.encode(self.latent(audio))
 
     def init_state(self, slots: int) -> State:
+        """Fresh streams."""
         return self.net.init_state(slots)
 
     def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
+        """One tick: ``[B, tick] float32 -> [B, frames, levels]`` int64."""
         z = self.net.step(x[:, None] * self.INPUT_GAIN, state, active)
         return self.rvq.encode(z.transpose(1, 2))
 
 
 class CodecDecoder(StreamingModule):
-    """Acoustic tokens to sound, a tick a step: ``[B, frames, n] int64 -> [B, tick] float32`` for any ``n <= levels``."""
+    """Acoustic tokens to sound, a tick a step: ``[B, frames, n]`` int64 ``-> [B, tick]`` float32, ``n <= levels``."""
 
     OUTPUT_GAIN = 0.1
 
@@ -112,12 +142,15 @@ class CodecDecoder(StreamingModule):
         return self.net(z.transpose(1, 2))[:, 0] * self.OUTPUT_GAIN  # type: ignore[no-any-return]
 
     def forward(self, codes: Tensor) -> Tensor:
+        """Whole crop at once: ``[B, frames, n] -> [B, frames * hop]``."""
         return self.synthesize(self.rvq.decode(codes))
 
     def init_state(self, slots: int) -> State:
+        """Fresh streams."""
         return self.net.init_state(slots)
 
     def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
+        """One tick: ``[B, frames, n]`` int64 ``-> [B, tick]`` float32."""
         z = self.rvq.decode(x).transpose(1, 2)
         return self.net.step(z, state, active)[:, 0] * self.OUTPUT_GAIN
 
@@ -141,5 +174,5 @@ def stream_reconstruct(codec: SoundStream, audio: Tensor, levels: int | None = N
     """Reconstruct ``[B, T]`` (``T`` a multiple of the tick) by the streaming steps; equal to any live use of them."""
     enc, dec = codec.encoder, codec.decoder
     heard, spoken = enc.init_state(len(audio)), dec.init_state(len(audio))
-    ticks = audio.split(enc.frame_size, -1)
+    ticks = torch.split(audio, enc.frame_size, -1)
     return torch.cat([dec.step(enc.step(tick, heard)[..., :levels], spoken) for tick in ticks], -1)

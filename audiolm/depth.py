@@ -1,4 +1,7 @@
-"""The depth Transformer: a frame's codebooks, one after the other, from one temporal state (RQ-Transformer, arXiv 2203.01941)."""
+"""The depth Transformer: a frame's codebooks, one after the other, from one temporal state.
+
+It is the RQ-Transformer (arXiv 2203.01941). It knows nothing of time.
+"""
 
 from collections.abc import Callable
 
@@ -22,12 +25,17 @@ class DepthBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, levels, width]``, causal."""
-        q, k, v = self.qkv(self.norm1(x)).view(*x.shape[:2], 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(self.norm1(x)).view(*x.shape[:2], 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self._feed(x + self.out(seen.transpose(1, 2).reshape(x.shape)))
 
     def step(self, x: Tensor, cache: Tensor, level: int) -> Tensor:
-        """``[B, width]`` at ``level``; ``cache`` ``[2, B, heads, levels, head_width]`` is written at that level and read up to it."""
+        """``[B, width]`` at ``level``.
+
+        ``cache`` ``[2, B, heads, levels, head_width]`` is written at that level and read up to it.
+        """
         q, k, v = self.qkv(self.norm1(x)).view(len(x), 3, self.heads, 1, self.head_width).unbind(1)
         cache[0, :, :, level : level + 1] = k
         cache[1, :, :, level : level + 1] = v
@@ -38,7 +46,7 @@ class DepthBlock(nn.Module):
 class DepthTransformer(nn.Module):
     """Levels of a frame given the temporal state ``[B, context]``; one head a level."""
 
-    def __init__(self, context: int, levels: int, cardinality: int, layers: int, width: int, heads: int) -> None:
+    def __init__(self, context: int, levels: int, cardinality: int, *, layers: int, width: int, heads: int) -> None:
         super().__init__()
         self.levels, self.width = levels, width
         self.inputs = nn.Linear(context, width, bias=False)
@@ -51,7 +59,7 @@ class DepthTransformer(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, cardinality, bias=False) for _ in range(levels))
 
     def forward(self, h: Tensor, tokens: Tensor) -> Tensor:
-        """Teacher-forced logits: ``h`` ``[B, T, context]``, ``tokens`` ``[B, T, levels]`` -> ``[B, T, levels, cardinality]``."""
+        """Logits ``[B, T, levels, cardinality]`` of ``tokens`` ``[B, T, levels]`` given ``h`` ``[B, T, context]``."""
         before = [table(tokens[..., q]) for q, table in enumerate(self.tokens)]
         x = self.inputs(h)[:, :, None] + self.place
         x = x + F.pad(torch.stack(before, 2), (0, 0, 1, 0))
@@ -62,7 +70,10 @@ class DepthTransformer(nn.Module):
         return torch.stack([head(y[:, :, q]) for q, head in enumerate(self.heads)], 2)
 
     def emit(self, h: Tensor, pick: Callable[[Tensor, int], Tensor], rows: int = 1) -> Tensor:
-        """Emit a frame ``[B, levels]`` from ``h`` ``[B * rows, context]``; ``pick(logits, level)`` chooses each level's tokens ``[B]``."""
+        """Emit a frame ``[B, levels]`` from ``h`` ``[B * rows, context]``.
+
+        ``pick(logits [B * rows, cardinality], level)`` chooses each level's tokens ``[B]``.
+        """
         base = self.inputs(h)
         heads: int = self.blocks[0].heads  # type: ignore[assignment]
         caches = base.new_empty(len(self.blocks), 2, len(h), heads, self.levels, self.width // heads)

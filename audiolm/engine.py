@@ -1,37 +1,38 @@
-"""The engine: batched states of every part of the model for a fixed number of slots, stepped a tick (or a row) at a time.
+"""The engine: batched states of every part of a model for a fixed number of slots, stepped a tick (or a row) at a time.
 
-Sessions hold a slot number; ``open`` and ``close`` hand slots out and back. Every call takes any subset of the slots, the others keep
-their state to the bit, and a slot's output does not depend on its neighbours. Numpy goes in and comes out, so that callers need no torch.
+Sessions hold a slot number; ``open`` and ``close`` hand slots out and back. Every call takes any subset of the slots,
+the others keep their state to the bit, and a slot's output does not depend on its neighbours. Numpy goes in and comes
+out, so that callers need no torch.
 
-Each part may be stepped from a thread of its own (one at a time a part); ``open``, ``close``, ``save`` and ``load`` belong between steps.
+Any thread may call anything: each part has a lock of its own, so a codec and a language model may step side by side.
 """
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from audiolm.errors import EngineError
 from audiolm.parts import Parts
 from audiolm.runner import Row, Tokens
 from audiolm.sampler import Sampling, SamplingTensors
-from audiolm.stage import Stage
-from audiolm.streaming import State, copy_slot, load_slot, save_slot
+from audiolm.stage import Stage, StageSpec
+from audiolm.streaming import State, check_slot, copy_slot, load_slot, save_slot
 
 Audio = npt.NDArray[np.float32]
 Saved = dict[str, np.ndarray[Any, Any]]
+MOST_SLOTS = 1024
 _thread = threading.local()
 
 
 def prepare_thread() -> None:
     """One intra-op thread and no denormals, set once in each thread that steps a model.
 
-    Both settings are per thread in torch. Two threads collapse when the second core is busy, and fading sound in a codec is a factory of
-    denormals.
+    Both settings are per thread in torch. Two threads collapse when the second core is busy, and fading sound in a
+    codec is a factory of denormals.
     """
     if not getattr(_thread, "ready", False):
         torch.set_num_threads(1)
@@ -45,15 +46,24 @@ class Engine:
     Args:
         parts: the model.
         slots: sessions at once.
-        guided: names of stages that keep a second cache row for classifier-free guidance.
+        guided: names of stages that keep a second cache row for classifier-free guidance; those that the bundle itself
+            guides are added.
+
+    Raises:
+        EngineError: less than one slot, or a stage that is not there.
     """
 
     def __init__(self, parts: Parts, slots: int = 1, guided: Collection[str] = ()) -> None:
-        if slots < 1:
-            raise EngineError(f"an engine needs at least one slot, got {slots}")
-        self.parts, self.slots, self.guided = parts, slots, frozenset(guided)
-        self._free = list(range(slots))
-        self._lock = threading.Lock()
+        if isinstance(slots, bool) or not isinstance(slots, int) or not 1 <= slots <= MOST_SLOTS:
+            raise EngineError(f"an engine has 1 to {MOST_SLOTS} slots, got {slots!r}")
+        unknown = sorted(set(guided) - set(parts.stages))
+        if unknown:
+            raise EngineError(f"guided names the unknown stage {unknown[0]!r}; stages: {', '.join(parts.stages)}")
+        self.parts, self.slots = parts, slots
+        self.guided = frozenset(guided) | {name for name, how in parts.sampling.items() if how.guidance != 1}
+        self._open: set[int] = set()
+        self._opening = threading.Lock()
+        self._locks = {name: threading.Lock() for name in parts.names}
         prepare_thread()
         with torch.inference_mode():
             self._states: dict[str, State] = {name: self._fresh(name, slots) for name in parts.names}
@@ -65,93 +75,142 @@ class Engine:
             return self.parts.stages[name].init_state(slots, name in self.guided)
         return self.parts.module(name).init_state(slots)
 
-    # -- slots ---------------------------------------------------------------------------------------------------------------------
+    # -- slots --
+
+    @property
+    def free(self) -> int:
+        """How many slots are not taken."""
+        return self.slots - len(self._open)
 
     def open(self) -> int:
-        """Reserve a slot with a fresh state.
+        """Reserve the lowest free slot, with a fresh state.
 
         Raises:
             EngineError: all slots are taken.
         """
-        with self._lock:
-            if not self._free:
-                raise EngineError(f"all {self.slots} slots are taken; close a session or make the engine with more slots")
-            slot = self._free.pop(0)
+        with self._opening:
+            slot = next((slot for slot in range(self.slots) if slot not in self._open), None)
+            if slot is None:
+                raise EngineError(
+                    f"all {self.slots} slots are taken; close a session or make the engine with more slots",
+                    slots=self.slots,
+                )
+            self._open.add(slot)
         self.reset(slot)
         return slot
 
     def close(self, slot: int) -> None:
-        """Hand a slot back."""
-        self._check(slot)
-        with self._lock:
-            self._free.append(slot)
-            self._free.sort()
+        """Hand a slot back.
+
+        Raises:
+            EngineError: it is not open.
+        """
+        with self._opening:
+            self._check((slot,))
+            self._open.remove(slot)
 
     @torch.inference_mode()
     def reset(self, slot: int) -> None:
         """Make the state of ``slot`` that of a fresh stream, with the bundle's sampling."""
+        self._check((slot,))
         for name, state in self._states.items():
-            copy_slot(state, slot, self._fresh(name, 1))
+            with self._locks[name]:
+                copy_slot(state, slot, self._fresh(name, 1))
         for name in self.parts.stages:
             self.set_sampling(slot, name, self.parts.sampling[name])
+
+    def sampling(self, slot: int, name: str) -> Sampling:
+        """How stage ``name`` samples in ``slot``."""
+        self._check_stage(name)
+        return self._sampling[name][slot]
 
     def set_sampling(self, slot: int, name: str, sampling: Sampling) -> None:
         """Change how stage ``name`` samples in ``slot``.
 
         Raises:
-            EngineError: guidance other than 1 in a stage that was made without its second cache row.
+            EngineError: an unknown stage, or guidance in a stage that was made without its second cache row.
         """
+        self._check((slot,))
+        self._check_stage(name)
         if sampling.guidance != 1 and name not in self.guided:
-            raise EngineError(f"guidance {sampling.guidance:g} needs an engine made with guided={{{name!r}}}; this one has {sorted(self.guided)}")
-        self._sampling[name][slot] = sampling
-        self._tensors[name] = SamplingTensors(self._sampling[name])
+            raise EngineError(
+                f"guidance {sampling.guidance:g} needs an engine made with guided={{{name!r}}}; "
+                f"this one has {sorted(self.guided)}",
+                stage=name,
+            )
+        with self._locks[name]:
+            self._sampling[name][slot] = sampling
+            self._tensors[name] = SamplingTensors(self._sampling[name])
 
-    @torch.inference_mode()
     def save(self, slot: int) -> Saved:
         """Copy the state of a slot out, as arrays under ``part.name``."""
-        self._check(slot)
-        return {f"{part}.{key}": value for part, state in self._states.items() for key, value in save_slot(state, slot).items()}
+        saved = {part: self.save_part(part, slot) for part in self._states}
+        return {f"{part}.{key}": value for part, state in saved.items() for key, value in state.items()}
 
     @torch.inference_mode()
-    def load(self, slot: int, saved: Saved) -> None:
-        """Write a saved state into a slot.
+    def load(self, slot: int, saved: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Write a saved state into a slot: all of it, or nothing when it does not fit.
 
         Raises:
-            EngineError: the state is of another model.
+            EngineError: the state is of another model, or the slot is not open.
         """
-        self._check(slot)
-        try:
-            for part, state in self._states.items():
-                load_slot(state, slot, {k[len(part) + 1 :]: v for k, v in saved.items() if k.startswith(part + ".")})
-        except ValueError as error:
-            raise EngineError(str(error)) from error
+        self._check((slot,))
+        split = {part: below(saved, f"{part}.") for part in self._states}
+        odd = sorted(set(saved) - {f"{part}.{key}" for part, state in split.items() for key in state})
+        if odd:
+            raise EngineError(f"the saved state holds {odd[0]!r}, which this model has not")
+        for part, state in split.items():
+            self._fits(part, slot, state)
+        for part, state in split.items():
+            self.load_part(part, slot, state)
 
+    @torch.inference_mode()
     def save_part(self, part: str, slot: int) -> Saved:
-        """The state of one part alone: what a node of a graph owns."""
-        with torch.inference_mode():
+        """Copy the state of one part alone out: what a node of a graph owns."""
+        self._check((slot,))
+        with self._locks[part]:
             return save_slot(self._states[part], slot)
 
-    def load_part(self, part: str, slot: int, saved: Saved) -> None:
-        """Write one part's state back."""
+    @torch.inference_mode()
+    def load_part(self, part: str, slot: int, saved: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Write one part's state back.
+
+        Raises:
+            EngineError: the state is of another model, or the slot is not open.
+        """
+        self._check((slot,))
+        self._fits(part, slot, saved)
+        with self._locks[part]:
+            load_slot(self._states[part], slot, saved)
+
+    def _fits(self, part: str, slot: int, saved: Mapping[str, np.ndarray[Any, Any]]) -> None:
         try:
-            with torch.inference_mode():
-                load_slot(self._states[part], slot, saved)
+            check_slot(self._states[part], slot, saved)
         except ValueError as error:
-            raise EngineError(f"part {part!r}: {error}") from error
+            raise EngineError(f"part {part!r}: {error}", part=part) from error
 
-    def _check(self, slot: int) -> None:
-        if not 0 <= slot < self.slots or slot in self._free:
-            raise EngineError(f"slot {slot} is not open; slots come from open()")
+    def _check(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            if slot not in self._open:
+                raise EngineError(f"slot {slot} is not open; slots come from open()", slot=slot)
 
-    # -- steps ---------------------------------------------------------------------------------------------------------------------
+    def _check_stage(self, name: str) -> None:
+        if name not in self.parts.stages:
+            raise EngineError(f"unknown stage {name!r}; stages: {', '.join(self.parts.stages)}", stage=name)
+
+    # -- steps --
 
     def encode(self, audio: Mapping[int, Audio]) -> dict[int, Tokens]:
-        """One tick of sound a slot, ``[640]`` float32 -> acoustic tokens ``[2, 12]``."""
-        return self._tick("encoder", audio, torch.zeros(self.slots, self.parts.tick))
+        """One tick of sound a slot, ``[640]`` float32 -> acoustic tokens ``[2, 12]`` int64.
+
+        Raises:
+            EngineError: another shape or type, or a slot that is not open; no state has changed. So for all steps.
+        """
+        return self._tick("encoder", audio, np.zeros((self.slots, self.parts.tick), np.float32))
 
     def listen(self, audio: Mapping[int, Audio]) -> dict[int, int | None]:
         """One tick of sound a slot -> the semantic token of ``lookahead`` ticks before, None while there is none."""
-        tokens = self._tick("tokenizer", audio, torch.zeros(self.slots, self.parts.tick))
+        tokens = self._tick("tokenizer", audio, np.zeros((self.slots, self.parts.tick), np.float32))
         return {slot: None if token < 0 else int(token) for slot, token in tokens.items()}
 
     def decode(self, codes: Mapping[int, Tokens]) -> dict[int, Audio]:
@@ -159,22 +218,39 @@ class Engine:
 
         Slots with different ``n`` are stepped apart: fewer levels is another shape.
         """
+        config, frames = self.parts.codec.config, self.parts.codec.decoder.frame_size
+        for slot, value in codes.items():
+            if value.ndim != 2 or not 1 <= value.shape[1] <= config.levels:
+                raise EngineError(
+                    f"the decoder takes tokens [{frames}, 1 to {config.levels}] a tick, "
+                    f"got {list(value.shape)} in slot {slot}"
+                )
+            if value.size and not 0 <= value.min() <= value.max() < config.cardinality:
+                raise EngineError(
+                    f"tokens from {value.min()} to {value.max()} came in slot {slot}; "
+                    f"expected 0 to {config.cardinality - 1}"
+                )
         out: dict[int, Audio] = {}
         for levels in sorted({value.shape[1] for value in codes.values()}):
             group = {slot: value for slot, value in codes.items() if value.shape[1] == levels}
-            frames = self.parts.codec.decoder.frame_size
-            out |= self._tick("decoder", group, torch.zeros(self.slots, frames, levels, dtype=torch.int64))
+            out |= self._tick("decoder", group, np.zeros((self.slots, frames, levels), np.int64))
         return out
 
     @torch.inference_mode()
-    def _tick(self, part: str, inputs: Mapping[int, np.ndarray[Any, Any]], x: Tensor) -> dict[int, Any]:
+    def _tick(self, part: str, inputs: Mapping[int, np.ndarray[Any, Any]], x: np.ndarray[Any, Any]) -> dict[int, Any]:
+        """Step one part on ``x`` ``[slots, ...]``, filled in where there is an input."""
         prepare_thread()
+        self._check(inputs)
         for slot, value in inputs.items():
-            if value.shape != tuple(x.shape[1:]):
-                raise EngineError(f"{part} takes {tuple(x.shape[1:])} a tick, got {value.shape} in slot {slot}")
-            x[slot] = torch.from_numpy(np.ascontiguousarray(value))
+            if value.shape != x.shape[1:] or value.dtype.kind not in ("f" if x.dtype.kind == "f" else "iu"):
+                raise EngineError(
+                    f"{part} takes {x.dtype} {list(x.shape[1:])} a tick, "
+                    f"got {value.dtype} {list(value.shape)} in slot {slot}"
+                )
+            x[slot] = value
         active = None if len(inputs) == self.slots else torch.from_numpy(self._mask(inputs))
-        y = self.parts.module(part).step(x, self._states[part], active).numpy()
+        with self._locks[part]:
+            y = self.parts.module(part).step(torch.from_numpy(x), self._states[part], active).numpy()
         return {slot: y[slot] for slot in inputs}
 
     def _mask(self, slots: Collection[int]) -> npt.NDArray[np.bool_]:
@@ -184,30 +260,44 @@ class Engine:
 
     @torch.inference_mode()
     def rows(self, name: str, rows: Mapping[int, Row]) -> dict[int, Tokens]:
-        """Take one row of stage ``name`` in each of the given slots; ``[levels]`` tokens come back."""
+        """Take one row of stage ``name`` in each of the given slots; ``[levels]`` int64 tokens come back."""
         prepare_thread()
+        self._check_stage(name)
+        self._check(rows)
         stage: Stage = self.parts.stages[name]
-        spec, size = stage.spec, self.slots
-        positions = np.zeros(size, np.int64)
-        forced = np.zeros((size, spec.levels), np.int64)
-        is_forced = np.ones((size, spec.levels), np.bool_)
-        cond = np.full((size, spec.cond_levels), spec.cond_mask, np.int64)
-        u = np.full((size, spec.levels), 0.5, np.float32)
-        for slot, row in rows.items():
-            positions[slot], forced[slot], is_forced[slot] = row.position, row.forced, row.is_forced
-            if row.cond is not None:
-                cond[slot] = row.cond
-            if row.u is not None:
-                u[slot] = row.u
-        tokens = stage.step(
-            torch.from_numpy(cond) if spec.cond_levels else None,
-            torch.from_numpy(forced),
-            torch.from_numpy(is_forced),
-            torch.from_numpy(u),
-            self._tensors[name],
-            self._states[name],
-            positions,
-            active=None if len(rows) == size else self._mask(rows),
-            sampling=any(row.sampling for row in rows.values()),
-        ).numpy()
+        batch = RowBatch(stage.spec, self.slots, rows)
+        with self._locks[name]:
+            tokens = stage.step(
+                torch.from_numpy(batch.cond) if stage.spec.cond_levels else None,
+                torch.from_numpy(batch.forced),
+                torch.from_numpy(batch.is_forced),
+                torch.from_numpy(batch.u),
+                settings=self._tensors[name],
+                state=self._states[name],
+                positions=batch.positions,
+                active=None if len(rows) == self.slots else self._mask(rows),
+                sampling=any(row.sampling for row in rows.values()),
+            ).numpy()
         return {slot: tokens[slot] for slot in rows}
+
+
+class RowBatch:
+    """The rows of several sessions as arrays ``[slots, ...]``; slots without a row hold what harms nobody."""
+
+    def __init__(self, spec: StageSpec, slots: int, rows: Mapping[int, Row]) -> None:
+        self.positions = np.zeros(slots, np.int64)
+        self.forced = np.zeros((slots, spec.levels), np.int64)
+        self.is_forced = np.ones((slots, spec.levels), np.bool_)
+        self.cond = np.full((slots, spec.cond_levels), spec.cond_mask, np.int64)
+        self.u = np.full((slots, spec.levels), 0.5, np.float32)
+        for slot, row in rows.items():
+            self.positions[slot], self.forced[slot], self.is_forced[slot] = row.position, row.forced, row.is_forced
+            if row.cond is not None:
+                self.cond[slot] = row.cond
+            if row.u is not None:
+                self.u[slot] = row.u
+
+
+def below(saved: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries whose names start with ``prefix``, under the rest of their names."""
+    return {key[len(prefix) :]: value for key, value in saved.items() if key.startswith(prefix)}

@@ -9,7 +9,7 @@ from audiolm.streaming import State, StreamingModule, assign
 
 
 def mel_filters(n_fft: int, mels: int, rate: int, low: float = 0.0) -> Tensor:
-    """Triangular filters ``[n_fft / 2 + 1, mels]`` on the HTK mel scale, ``2595 log10(1 + f / 700)``, each of peak one."""
+    """Triangular filters of peak one, ``[n_fft / 2 + 1, mels]``, on the HTK mel scale ``2595 log10(1 + f / 700)``."""
 
     def mel(f: float) -> float:
         return 2595.0 * math.log10(1.0 + f / 700.0)
@@ -25,8 +25,8 @@ def mel_filters(n_fft: int, mels: int, rate: int, low: float = 0.0) -> Tensor:
 class LogMel(StreamingModule):
     """Log-mel frames, a tick a step: ``[B, tick] -> [B, tick / hop, mels]``.
 
-    A frame's window of ``n_fft`` samples ends with its hop, so nothing is looked ahead here. Values are ``log10`` of the mel energies,
-    scaled to about unit range; silence gives the floor, never minus infinity.
+    A frame's window of ``n_fft`` samples ends with its hop, so nothing is looked ahead here. Values are ``log10`` of
+    the mel energies, scaled to about unit range; silence gives the floor, never minus infinity.
     """
 
     window: Tensor
@@ -42,20 +42,25 @@ class LogMel(StreamingModule):
 
     @property
     def device(self) -> torch.device:
+        """Where the window lives; there are no parameters."""
         return self.window.device
 
     def _frames(self, padded: Tensor) -> Tensor:
         frames = padded.unfold(-1, self.n_fft, self.hop) * self.window
         power = torch.fft.rfft(frames).abs().square()
-        return ((power @ self.filters).clamp_min(self.FLOOR).log10() + 2.0) / 4.0
+        mel: Tensor = ((power @ self.filters).clamp_min(self.FLOOR).log10() + 2.0) / 4.0
+        return mel
 
     def forward(self, audio: Tensor) -> Tensor:
+        """Whole crop at once: ``[B, T] -> [B, T / hop, mels]``."""
         return self._frames(nn.functional.pad(audio, (self.n_fft - self.hop, 0)))
 
     def init_state(self, slots: int) -> State:
+        """Fresh streams: silence lies before them."""
         return {"past": self.window.new_zeros(slots, self.n_fft - self.hop)}
 
     def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
+        """One tick: ``[B, tick] -> [B, tick / hop, mels]``."""
         joined = torch.cat((state["past"], x), -1)
         out = self._frames(joined)
         assign(state, "past", joined[:, -(self.n_fft - self.hop) :], active)

@@ -8,10 +8,10 @@
     for chunk in model.stream("prompt.wav", seconds=10, seed=1): ...
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,11 @@ from audiolm.engine import Audio, Engine
 from audiolm.errors import InputError
 from audiolm.parts import STAGES, Parts
 from audiolm.sampler import Sampling, check_range
-from audiolm.session import Session, check_mode
+from audiolm.session import Session, check_mode, check_whole
 from audiolm.ticks import TickAssembler
 
 Sound = str | PathLike[str] | npt.NDArray[Any] | Iterable[npt.NDArray[Any]]
+Rest = Literal["drop", "pad"]
 LONGEST = 7 * 24 * 3600.0
 
 
@@ -53,19 +54,27 @@ class AudioLM:
         """The bundle's sampling with changes: a number for all stages, or a mapping by stage.
 
         >>> model.sampling(temperature=0.9, top_k={"fine": 50})  # doctest: +SKIP
+
+        Raises:
+            InputError: an unknown setting or stage, or a value out of range.
         """
         chosen = dict(self.parts.sampling)
+        known = [f.name for f in fields(Sampling)]
         for key, value in settings.items():
-            for name in STAGES:
-                one = value.get(name) if isinstance(value, Mapping) else value
-                if one is not None:
-                    chosen[name] = replace(chosen[name], **{key: one})
-            unknown = sorted(set(value) - set(STAGES)) if isinstance(value, Mapping) else []
+            if key not in known:
+                raise InputError(f"unknown sampling setting {key!r}; expected one of {', '.join(known)}", key=key)
+            by_stage: Mapping[str, Any] = value if isinstance(value, Mapping) else dict.fromkeys(STAGES, value)
+            unknown = sorted(set(by_stage) - set(STAGES))
             if unknown:
                 raise InputError(f"{key} names the unknown stage {unknown[0]!r}; stages: {', '.join(STAGES)}")
+            for name, one in by_stage.items():
+                if one is not None:
+                    chosen[name] = replace(chosen[name], **{key: one})
         return chosen
 
-    def session(self, *, mode: str = "continue", seed: int = 0, sampling: Mapping[str, Sampling] | None = None, **options: Any) -> Session:
+    def session(
+        self, *, mode: str = "continue", seed: int = 0, sampling: Mapping[str, Sampling] | None = None, **options: Any
+    ) -> Session:
         """A fresh session on an engine of its own; ``options`` go to :class:`~audiolm.session.Session`."""
         guided = {name for name, settings in (sampling or self.parts.sampling).items() if settings.guidance != 1}
         return Session(Engine(self.parts, guided=guided), mode=mode, seed=seed, sampling=sampling, **options)
@@ -88,43 +97,77 @@ class AudioLM:
         """Continue a sound, 40 ms at a time.
 
         Args:
-            prompt: a file, samples at 16 kHz (float in -1..1 or int16), or an iterable of such pieces; None in mode ``dream``.
-            seconds: of continuation, in steps of 40 ms; modes ``resynthesize`` and ``reconstruct`` follow their input instead.
-            mode: ``continue``, ``acoustic_only``, ``dream``, ``resynthesize`` (the prompt's content in ``voice``) or ``reconstruct``.
-            prompt_seconds: use only the beginning of the prompt.
-            temperature, top_k, top_p, guidance: one value, or a mapping by stage; None keeps the bundle's.
+            prompt: a file, samples at 16 kHz (float in -1..1 or int16), or an iterable of such pieces; None in mode
+                ``dream``.
+            seconds: of continuation, in steps of 40 ms; modes ``resynthesize`` and ``reconstruct`` follow their input
+                instead.
+            seed: of the noise; the same seed and prompt give the same sound.
+            mode: ``continue``, ``acoustic_only``, ``dream``, ``resynthesize`` (the prompt's content in ``voice``) or
+                ``reconstruct``.
+            voice: mode ``resynthesize``: a sound of the voice to speak in.
+            prompt_seconds: use only the beginning of the prompt (of the voice in mode ``resynthesize``).
+            temperature: 0 is greedy; one value or a mapping by stage, None keeps the bundle's. So for the next three.
+            top_k: keep the k likeliest tokens; 0 keeps all.
+            top_p: keep the likeliest tokens that reach this mass.
+            guidance: classifier-free guidance scale; 1 is off.
             gain: ``auto`` brings the prompt to the training level, ``off`` leaves it.
 
         Yields:
             float32 ``[640]`` at 16 kHz, the continuation alone.
 
         Raises:
-            InputError: the prompt or a setting cannot be used.
+            InputError: a setting cannot be used (at once), or the prompt cannot be (with the first tick).
+            ConfigError: ``gain`` is neither.
         """
         if check_mode(mode) == "duet":
-            raise InputError("mode 'duet' needs live sound; use session(mode='duet').listen(tick, heard=...)")
+            raise InputError(
+                "mode 'duet' needs live sound; use session(mode='duet').listen(tick, heard=...)", mode=mode
+            )
         check_range("seconds", seconds, 0.0, LONGEST, open_low=True)
+        check_whole("seed", seed, 2**64 - 1)
+        if prompt_seconds is not None:
+            check_range("prompt_seconds", prompt_seconds, 0.04, LONGEST)
         sampling = self.sampling(temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
         door = DoorConfig(gain=gain)  # type: ignore[arg-type]
         if (prompt is None) != (mode == "dream"):
-            raise InputError(f"mode {mode!r} {'takes no prompt' if prompt is not None else 'needs a prompt'}")
-        with self.session(mode=mode, seed=seed, sampling=sampling, door=door) as session:
-            for tick in ticks_of(voice, prompt_seconds if mode == "resynthesize" else None) if voice is not None else ():
-                session.listen(tick)
-            if mode in ("resynthesize", "reconstruct"):
-                yield from _follow(session, ticks_of(prompt, None if mode == "resynthesize" else prompt_seconds, rest="pad"))
-                return
-            for tick in ticks_of(prompt, prompt_seconds) if prompt is not None else ():
-                session.listen(tick)
-            for _ in range(max(1, round(seconds * self.sample_rate / self.parts.tick))):
-                yield session.generate().audio
+            raise InputError(
+                f"mode {mode!r} {'takes no prompt' if prompt is not None else 'needs a prompt'}", mode=mode
+            )
+        if voice is not None and mode != "resynthesize":
+            raise InputError(f"a voice belongs to mode 'resynthesize', not to {mode!r}", mode=mode)
+        follows = mode in ("resynthesize", "reconstruct")
+        rest: Rest = "pad" if follows else "drop"
+        heard = ticks_of(prompt, None if mode == "resynthesize" else prompt_seconds, rest) if prompt is not None else ()
+        before = () if voice is None else ticks_of(voice, prompt_seconds)
+        count = None if follows else max(1, round(seconds * self.sample_rate / self.parts.tick))
+
+        def make() -> Session:
+            return self.session(mode=mode, seed=seed, sampling=sampling, door=door)
+
+        return _stream(make, before, heard, count)
 
     def continuation(self, prompt: Sound | None, seconds: float = 10.0, **settings: Any) -> Audio:
         """All of :meth:`stream` in one array, float32 ``[samples]``."""
         return np.concatenate(list(self.stream(prompt, seconds, **settings)))
 
 
-def _follow(session: Session, ticks: Iterator[Audio]) -> Iterator[Audio]:
+def _stream(
+    make: Callable[[], Session], voice: Iterable[Audio], heard: Iterable[Audio], count: int | None
+) -> Iterator[Audio]:
+    """Listen, then generate ``count`` ticks, or follow what is heard when there is no count."""
+    with make() as session:
+        for tick in voice:
+            session.listen(tick)
+        if count is None:
+            yield from _follow(session, heard)
+            return
+        for tick in heard:
+            session.listen(tick)
+        for _ in range(count):
+            yield session.generate().audio
+
+
+def _follow(session: Session, ticks: Iterable[Audio]) -> Iterator[Audio]:
     """Output that follows its input tick by tick: the codec alone, or another voice."""
     if session.mode == "reconstruct":
         for tick in ticks:
@@ -137,35 +180,45 @@ def _follow(session: Session, ticks: Iterator[Audio]) -> Iterator[Audio]:
         yield from (out.audio for out in session.convert(silence))
 
 
-def ticks_of(sound: Sound | None, seconds: float | None = None, rest: str = "drop") -> Iterator[Audio]:
-    """Whole ticks of a file, an array or pieces; at most ``seconds`` of it. ``rest`` says what becomes of the last part tick.
+def ticks_of(sound: Sound, seconds: float | None = None, rest: Rest = "drop") -> Iterator[Audio]:
+    """Whole ticks of a file, an array or pieces, float32 ``[640]``.
+
+    Args:
+        sound: see :meth:`AudioLM.stream`.
+        seconds: at most so much of it; nothing more is read then.
+        rest: ``drop`` or ``pad`` the last part tick.
 
     Raises:
         InputError: there is not one whole tick, or the sound cannot be read.
     """
-    if seconds is not None:
-        check_range("prompt_seconds", seconds, 0.04, LONGEST)
+    most = None if seconds is None else int(check_range("prompt_seconds", seconds, 0.04, LONGEST) * 25 + 1e-6)
     assembler = TickAssembler()
-    count, most = 0, None if seconds is None else int(seconds * 25 + 1e-6)
+    count = 0
     for piece in _pieces(sound):
         for tick in assembler.push(piece):
-            if most is not None and count == most:
-                return
-            count += 1
             yield tick
-    for tick in assembler.flush(rest):  # type: ignore[arg-type]
+            count += 1
+            if count == most:
+                return
+    left = assembler.held
+    for tick in assembler.flush(rest):
         count += 1
         yield tick
     if not count:
-        raise InputError("the prompt is shorter than one tick (640 samples, 40 ms); give at least 40 ms, better 3 s")
+        raise InputError(
+            "the prompt is shorter than one tick (640 samples, 40 ms); give at least 40 ms, better 3 s",
+            samples=left,
+        )
 
 
-def _pieces(sound: Sound | None) -> Iterator[npt.NDArray[Any]]:
+def _pieces(sound: Sound) -> Iterator[npt.NDArray[Any]]:
     if isinstance(sound, (str, PathLike)):
         from audiolm.io import read_blocks
 
         yield from read_blocks(sound)
-    elif isinstance(sound, np.ndarray):
-        yield sound
-    elif sound is not None:
+    elif hasattr(sound, "__array__"):
+        yield np.asarray(sound)
+    elif isinstance(sound, Iterable):
         yield from sound
+    else:
+        raise InputError(f"a sound is a file name, samples or an iterable of samples; got {type(sound).__name__}")

@@ -35,18 +35,32 @@ class Parts:
         if missing:
             raise ConfigError(f"a model needs the stages {', '.join(STAGES)}; {', '.join(missing)} not given")
         semantic, coarse, fine = (self.stages[name].spec for name in STAGES)
-        self._fit("semantic vocabulary", semantic.cardinality, "the tokenizer's clusters", self.tokenizer.config.clusters)
+        self._fit(
+            "semantic vocabulary", semantic.cardinality, "the tokenizer's clusters", self.tokenizer.config.clusters
+        )
         self._fit("coarse conditioning", coarse.cond_cardinality, "the semantic vocabulary", semantic.cardinality)
         self._fit("coarse levels", coarse.levels, "the codec's coarse levels", config.coarse_levels)
         self._fit("fine conditioning levels", fine.cond_levels, "the coarse levels", coarse.levels)
         self._fit("coarse and fine levels", coarse.levels + fine.levels, "the codec's levels", config.levels)
         self._fit("coarse codes", coarse.cardinality, "the codec's codes", config.cardinality)
         self._fit("fine codes", fine.cardinality, "the codec's codes", config.cardinality)
+        self._fit("semantic conditioning levels", semantic.cond_levels, "what it may read", 0)
+        self._fit("coarse conditioning levels", coarse.cond_levels, "what the semantic stage gives", semantic.levels)
+        self._fit("fine conditioning", fine.cond_cardinality, "the codec's codes", config.cardinality)
+        self._fit("the fine stage's look-ahead", fine.ahead, "what the coarse stage offers", 0)
+        self._fit("samples left over from a tick", self.tick % config.hop, "what must be left over", 0)
+        for spec in (coarse, fine):
+            self._fit(f"{spec.name} rate", spec.rate, "the codec's frame rate", config.frame_rate)
+        self._fit("semantic rate", semantic.rate, "the tokenizer's rate", self.tokenizer.rate_out)
+        self._fit("noise streams", len({semantic.index, coarse.index, fine.index}), "the number of stages", len(STAGES))
+        for name in STAGES:
+            if name not in self.sampling:
+                raise ConfigError(f"a model needs sampling settings for the stage {name!r}")
         for part in (self.codec, self.tokenizer, *self.stages.values()):
-            part.eval().requires_grad_(False)
+            part.eval().requires_grad_(requires_grad=False)
 
     @staticmethod
-    def _fit(what: str, got: int, whose: str, wanted: int) -> None:
+    def _fit(what: str, got: float, whose: str, wanted: float) -> None:
         if got != wanted:
             raise ConfigError(f"{what} is {got}, but {whose} is {wanted}; the parts are of different models")
 
@@ -56,8 +70,12 @@ class Parts:
         return ("encoder", "tokenizer", "decoder", *STAGES)
 
     def module(self, name: str) -> StreamingModule:
-        """The encoder, tokenizer or decoder by name."""
-        modules: dict[str, StreamingModule] = {"encoder": self.codec.encoder, "tokenizer": self.tokenizer, "decoder": self.codec.decoder}
+        """The encoder, tokenizer or decoder by name (stages are in :attr:`stages`)."""
+        modules: dict[str, StreamingModule] = {
+            "encoder": self.codec.encoder,
+            "tokenizer": self.tokenizer,
+            "decoder": self.codec.decoder,
+        }
         return modules[name]
 
     @property

@@ -1,9 +1,9 @@
 """What a stage does at each position of one session: forced where something was heard, sampled where nothing was.
 
-A :class:`StageRunner` is the bookkeeping of one stage of one session. Heard tokens and conditioning come in with their frame numbers,
-rows for the engine come out, and finished frames come back. It lines streams up by position, never by arrival, so the same code serves
-``AudioLM.stream``, where everything happens in one loop, and the nodes of a graph, where tokens arrive when they like. It knows nothing
-of tensors, models or threads.
+A :class:`StageRunner` is the bookkeeping of one stage of one session. Heard tokens and conditioning come in with
+their frame numbers, rows for the engine come out, and finished frames come back. It lines streams up by position,
+never by arrival, so the same code serves ``AudioLM.stream``, where everything happens in one loop, and the nodes of a
+graph, where tokens arrive when they like. It knows nothing of tensors, models or threads.
 """
 
 from collections import deque
@@ -14,19 +14,27 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from audiolm.errors import EngineError
+from audiolm.errors import EngineError, InputError
 from audiolm.sampler import uniforms
 from audiolm.stage import StageSpec
 
 Tokens = npt.NDArray[np.int64]
 FOREVER = 1 << 60
-# Frames that a runner holds at most: half a minute at 50 Hz. Whoever feeds it looks at `full` first, so this is a guard, not a policy.
+# Frames that a runner holds at most: half a minute at 50 Hz. Whoever feeds it looks at `full` first, so this is a
+# guard, not a policy.
 CAPACITY = 1500
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row for the engine: position, conditioning ``[cond_levels]``, forced tokens and their mask ``[levels]``, uniforms ``[levels]``."""
+    """One row for the engine.
+
+    Attributes:
+        position: number of the row.
+        cond: ``[cond_levels]``, None for a stage without conditioning.
+        forced: ``[levels]``, read where ``is_forced`` ``[levels]``.
+        u: ``[levels]`` uniforms, None where all is forced.
+    """
 
     position: int
     cond: Tokens | None
@@ -77,30 +85,68 @@ class StageRunner:
         self._cond: dict[int, Tokens] = {}
         self._rows: deque[tuple[Tokens, npt.NDArray[np.bool_]]] = deque(maxlen=spec.span + 1)
 
-    # -- in ------------------------------------------------------------------------------------------------------------------------
+    # -- in --
 
     def hear(self, frame: int, tokens: Sequence[int] | Tokens) -> None:
-        """Force ``tokens`` ``[levels]`` at ``frame``. A frame whose row has passed is counted as late and left out."""
+        """Force ``tokens`` ``[levels]`` at ``frame``; the mask token stands for one that is lost.
+
+        A frame whose row has passed is counted as late and left out.
+
+        Raises:
+            InputError: another number of tokens, tokens out of range, or a frame that is absurdly far ahead.
+            EngineError: too many frames wait.
+        """
+        row = self._checked(frame - self.row, frame, tokens, self.spec.levels, self.spec.mask_token)
         if frame < self.row:
             self.late += 1
-            return
-        self._store(self._heard, frame, tokens, self.spec.levels)
+        else:
+            self._store(self._heard, frame, row)
 
     def give(self, index: int, tokens: Sequence[int] | Tokens) -> None:
-        """Hand over conditioning token ``index`` ``[cond_levels]``."""
-        self._store(self._cond, index, tokens, self.spec.cond_levels)
+        """Hand over conditioning token ``index`` ``[cond_levels]``; one that no row will read any more is left out.
+
+        Raises:
+            InputError: another number of tokens, tokens out of range, or an index that is absurdly far ahead.
+            EngineError: too many tokens wait.
+        """
+        row = self._checked(index - self._needed, index, tokens, self.spec.cond_levels, self.spec.cond_mask)
+        if self.conditioned and index >= self._needed:
+            self._store(self._cond, index, row)
 
     def sample_until(self, frame: int) -> None:
         """Allow every frame before ``frame`` that was not heard to be sampled."""
         self.open_until = max(self.open_until, frame)
 
-    def _store(self, held: dict[int, Tokens], index: int, tokens: Sequence[int] | Tokens, levels: int) -> None:
+    @property
+    def _needed(self) -> int:
+        """The conditioning token that the next row reads."""
+        return self.row // self.ratio + self.spec.ahead
+
+    def _checked(self, ahead: int, frame: int, tokens: Sequence[int] | Tokens, levels: int, mask: int) -> Tokens:
         row = np.asarray(tokens, np.int64).reshape(-1)
-        if len(row) != levels:
-            raise EngineError(f"stage {self.spec.name!r} takes {levels} tokens a frame, got {len(row)} at frame {index}")
+        if not levels or len(row) != levels:
+            raise InputError(
+                f"stage {self.spec.name!r} takes {levels} tokens a frame, got {len(row)} at frame {frame}", frame=frame
+            )
+        if not 0 <= row.min() <= row.max() <= mask:
+            raise InputError(
+                f"stage {self.spec.name!r} takes tokens from 0 to {mask - 1}, or {mask} for a lost one; "
+                f"got {row.tolist()} at frame {frame}",
+                frame=frame,
+            )
+        if ahead >= CAPACITY:
+            raise InputError(
+                f"frame {frame} is {ahead} ahead of row {self.row} of stage {self.spec.name!r}; "
+                f"expected less than {CAPACITY}, so its position is wrong or a long piece is missing",
+                frame=frame,
+            )
+        return row
+
+    def _store(self, held: dict[int, Tokens], index: int, row: Tokens) -> None:
         if len(held) >= CAPACITY:
             raise EngineError(
-                f"stage {self.spec.name!r} holds {CAPACITY} frames that wait for row {self.row}; its conditioning does not keep up"
+                f"stage {self.spec.name!r} holds {CAPACITY} frames that wait for row {self.row}; "
+                "what it waits for does not come"
             )
         held[index] = row
 
@@ -114,12 +160,12 @@ class StageRunner:
         """Conditioning tokens that wait for their row."""
         return len(self._cond)
 
-    # -- out -----------------------------------------------------------------------------------------------------------------------
+    # -- out --
 
     def next_row(self) -> Row | None:
         """The next row, or None while something that it needs is not there yet."""
         spec, row = self.spec, self.row
-        cond = self._conditioning(row)
+        cond = self._conditioning()
         if cond is None and self.conditioned:
             return None
         forced = np.full(spec.levels, spec.start_token, np.int64)
@@ -138,22 +184,21 @@ class StageRunner:
         u = None if is_forced.all() else uniforms(self.seed, spec.index, row - self.start, spec.levels)
         return Row(row, cond, forced, is_forced, u)
 
-    def _conditioning(self, row: int) -> Tokens | None:
+    def _conditioning(self) -> Tokens | None:
         if not self.spec.cond_levels:
             return None
         if not self.conditioned:
             return np.full(self.spec.cond_levels, self.spec.cond_mask, np.int64)
-        return self._cond.get(row // self.ratio + self.spec.ahead)
+        return self._cond.get(self._needed)
 
     def deliver(self, row: Row, tokens: Tokens) -> list[Emitted]:
         """Take the engine's tokens ``[levels]`` for ``row``; returns the frame that is complete now, if any."""
-        spec = self.spec
+        spec, read = self.spec, self._needed
         self.row += 1
+        if self._needed > read:
+            self._cond.pop(read, None)
         self._rows.append((tokens, row.is_forced))
         done = row.position - spec.span
-        oldest = row.position // self.ratio + spec.ahead
-        for index in [index for index in self._cond if index < oldest or (self.row // self.ratio + spec.ahead > index)]:
-            del self._cond[index]
         self._heard.pop(done, None)
         if done < self.start:
             return []
@@ -162,7 +207,7 @@ class StageRunner:
         generated = not all(mask[level] for level, (_, mask) in enumerate(picks))
         return [Emitted(done, frame, generated)]
 
-    # -- snapshots -----------------------------------------------------------------------------------------------------------------
+    # -- snapshots --
 
     def save(self) -> dict[str, Any]:
         """Everything but spec and seed, as integers and arrays."""
@@ -173,26 +218,47 @@ class StageRunner:
             "late": self.late,
             "heard": _table(self._heard, self.spec.levels),
             "cond": _table(self._cond, self.spec.cond_levels),
-            "rows": np.asarray([np.concatenate((t, m.astype(np.int64))) for t, m in self._rows], np.int64).reshape(-1, 2 * self.spec.levels),
+            "rows": _stacked([np.concatenate((tokens, forced)) for tokens, forced in self._rows], 2 * self.spec.levels),
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Take back what :meth:`save` gave."""
-        self.row, self.start = int(saved["row"]), int(saved["start"])
-        self.open_until, self.late = int(saved["open_until"]), int(saved["late"])
-        self._heard = {int(r[0]): np.asarray(r[1:], np.int64) for r in saved["heard"]}
-        self._cond = {int(r[0]): np.asarray(r[1:], np.int64) for r in saved["cond"]}
-        n = self.spec.levels
-        self._rows = deque(((np.asarray(r[:n]), np.asarray(r[n:], np.bool_)) for r in saved["rows"]), maxlen=self.spec.span + 1)
+        """Take back what :meth:`save` gave.
+
+        Raises:
+            EngineError: something is missing or of another stage; nothing has changed.
+        """
+        n, m = self.spec.levels, self.spec.cond_levels
+        try:
+            row, start, until, late = (int(saved[key]) for key in ("row", "start", "open_until", "late"))
+            tables = [np.asarray(saved[key], np.int64).reshape(-1, size) for key, size in _widths(n, m).items()]
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(f"the saved rows of stage {self.spec.name!r} do not fit: {error}") from error
+        heard, cond, rows = tables
+        self.row, self.start, self.open_until, self.late = row, start, until, late
+        self._heard = {int(r[0]): r[1:] for r in heard}
+        self._cond = {int(r[0]): r[1:] for r in cond}
+        self._rows = deque(((r[:n], r[n:].astype(np.bool_)) for r in rows), maxlen=self.spec.span + 1)
+
+
+def _widths(levels: int, cond_levels: int) -> dict[str, int]:
+    """Columns of the saved tables."""
+    return {"heard": levels + 1, "cond": cond_levels + 1, "rows": 2 * levels}
 
 
 def _table(held: Mapping[int, Tokens], width: int) -> Tokens:
     """Frames as rows of (number, tokens)."""
-    return np.asarray([(index, *tokens) for index, tokens in held.items()], np.int64).reshape(-1, width + 1)
+    return _stacked([np.asarray((index, *tokens)) for index, tokens in held.items()], width + 1)
+
+
+def _stacked(rows: list[npt.NDArray[Any]], width: int) -> Tokens:
+    return np.asarray(rows, np.int64).reshape(-1, width)
 
 
 def drive(engine: RowEngine, name: str, runners: Iterable[tuple[int, StageRunner]]) -> dict[int, list[Emitted]]:
-    """Run every row that is possible now, in all given slots side by side: a masked burst, one row a slot at a time."""
+    """Run every row that is possible now, in all given slots side by side: a masked burst, one row a slot at a time.
+
+    A runner without conditioning must not be open for ever, or this goes on for as long.
+    """
     pairs = list(runners)
     out: dict[int, list[Emitted]] = {slot: [] for slot, _ in pairs}
     while True:

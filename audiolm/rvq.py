@@ -1,11 +1,14 @@
 """Residual vector quantization (SoundStream, arXiv 2107.03312, section III-C), in inference and in training.
 
-Every level quantizes what the levels before it left over, so that any first ``n`` levels are a coarser code of the same sound.
+Every level quantizes what the levels before it left over, so that any first ``n`` levels are a coarser code of the
+same sound.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from audiolm.errors import ConfigError
 
 
 class ResidualVQ(nn.Module):
@@ -35,7 +38,7 @@ class ResidualVQ(nn.Module):
         return torch.stack(codes, -1).view(*z.shape[:-1], self.levels)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """``[..., n] -> [..., dim]`` for any ``n <= levels``: the sum of the first ``n`` levels' vectors."""
+        """``[..., n] -> [..., dim]`` for any ``1 <= n <= levels``: the sum of the first ``n`` levels' vectors."""
         z = self.codebooks[0][codes[..., 0]]
         for level in range(1, codes.shape[-1]):
             z = z + self.codebooks[level][codes[..., level]]
@@ -45,11 +48,13 @@ class ResidualVQ(nn.Module):
 class TrainableRVQ(ResidualVQ):
     """The same codebooks, learned by an exponential moving average with restarts of dead codes.
 
-    Formulas: van den Oord et al. (arXiv 1711.00937, appendix A.1); the restart rule is SoundStream's. ``use`` and ``total`` are the
-    averages' numerators and denominators.
+    Formulas: van den Oord et al. (arXiv 1711.00937, appendix A.1); the restart rule is SoundStream's. ``use`` and
+    ``total`` are the averages' numerators and denominators.
     """
 
-    def __init__(self, levels: int = 12, cardinality: int = 1024, dim: int = 128, *, decay: float = 0.995, dead: float = 0.05) -> None:
+    def __init__(
+        self, levels: int = 12, cardinality: int = 1024, dim: int = 128, *, decay: float = 0.995, dead: float = 0.05
+    ) -> None:
         super().__init__(levels, cardinality, dim)
         self.decay, self.dead = decay, dead
         self.register_buffer("use", torch.ones(levels, cardinality))
@@ -59,6 +64,7 @@ class TrainableRVQ(ResidualVQ):
         """Quantize ``z`` ``[B, T, dim]`` with the gradient passed straight through, once for the whole stack.
 
         Args:
+            z: the latent.
             keep: int ``[B]``, how many levels each item uses (quantizer dropout); all when None.
 
         Returns:
@@ -93,7 +99,13 @@ class TrainableRVQ(ResidualVQ):
 
     @torch.no_grad()
     def seed(self, z: Tensor, rounds: int = 8) -> None:
-        """Initialize every level by k-means on the residuals of ``z`` ``[N, dim]``."""
+        """Initialize every level by k-means on the residuals of ``z`` ``[N, dim]``.
+
+        Raises:
+            ConfigError: there are fewer vectors than codes.
+        """
+        if len(z) < self.cardinality:
+            raise ConfigError(f"{self.cardinality} codes cannot start from {len(z)} vectors; give at least as many")
         residual = z
         for level in range(self.levels):
             pick = torch.randperm(len(residual), device=z.device)[: self.cardinality]

@@ -1,11 +1,12 @@
 """Sampling as a pure function of logits and uniforms, and where the uniforms come from.
 
-The noise is counter-based (Philox, Salmon et al. 2011, through numpy): the draw for a token depends on seed, stage, position and level
-and on nothing else, so a continuation is the same streamed or not, alone or among other slots, before and after a restore.
+The noise is counter-based (Philox, Salmon et al. 2011, through numpy): the draw for a token depends on seed, stage,
+position and level and on nothing else, so a continuation is the same streamed or not, alone or among other slots,
+before and after a restore.
 """
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 
 from audiolm.errors import InputError
+
+MOST = 1 << 20  # more than any vocabulary
+_WORD = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -38,19 +42,28 @@ class Sampling:
         check_range("temperature", self.temperature, 0.0, 10.0)
         check_range("top_p", self.top_p, 0.0, 1.0, open_low=True)
         check_range("guidance", self.guidance, 0.0, 20.0)
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
-            raise InputError(f"top_k must be a whole number of 0 (off) or more, got {self.top_k!r}")
+        whole = isinstance(self.top_k, (int, np.integer)) and not isinstance(self.top_k, bool)
+        if not whole or not 0 <= self.top_k <= MOST:
+            raise InputError(
+                f"top_k must be a whole number from 0 (off) to {MOST}, got {self.top_k!r}", top_k=self.top_k
+            )
 
 
-def check_range(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
-    """Refuse what is not a finite number in ``[low, high]`` (``(low, high]`` when ``open_low``)."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high or (open_low and value == low):  # type: ignore[operator]
-        raise InputError(f"{name} must be a number from {low:g} to {high:g}{' (above the lower bound)' if open_low else ''}, got {value!r}")
+def check_range(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
+    """Return ``value`` if it is a finite number in ``[low, high]`` (``(low, high]`` when ``open_low``).
+
+    Raises:
+        InputError: it is not.
+    """
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not low <= float(value) <= high or (open_low and value == low):
+        bound = f"above {low:g} and up to {high:g}" if open_low else f"from {low:g} to {high:g}"
+        raise InputError(f"{name} must be a number {bound}, got {value!r}", name=name, value=value)
+    return float(value)
 
 
 class SamplingTensors:
-    """The settings of several slots as tensors ``[B]``, made once when they change so that a step costs nothing extra."""
+    """The settings of several slots as tensors ``[B, 1]``, made once when they change so that a step costs nothing."""
 
     def __init__(self, settings: list[Sampling], device: torch.device | None = None) -> None:
         self.temperature = torch.tensor([s.temperature for s in settings], device=device)[:, None]
@@ -58,7 +71,7 @@ class SamplingTensors:
         self.any_greedy = any(s.temperature <= 0 for s in settings)
         self.any_top_k = any(s.top_k for s in settings)
         self.any_top_p = any(s.top_p < 1 for s in settings)
-        self.top_k = torch.tensor([s.top_k or 1 << 30 for s in settings], device=device)[:, None]
+        self.top_k = torch.tensor([s.top_k or MOST for s in settings], device=device)[:, None]
         self.top_p = torch.tensor([s.top_p for s in settings], device=device)[:, None]
         self.guidance = torch.tensor([s.guidance for s in settings], device=device)[:, None]
 
@@ -66,7 +79,8 @@ class SamplingTensors:
 def guide(logits: Tensor, guidance: Tensor) -> Tensor:
     """Classifier-free guidance on rows ``[B * 2, V]`` (with and without conditioning, interleaved) -> ``[B, V]``."""
     given, free = logits.view(-1, 2, logits.shape[-1]).unbind(1)
-    return free + guidance * (given - free)
+    # A scale of 1 must not round: the slot then samples what it would without guidance.
+    return torch.where(guidance == 1, given, free + guidance * (given - free))
 
 
 def sample(logits: Tensor, u: Tensor, settings: SamplingTensors) -> Tensor:
@@ -75,6 +89,7 @@ def sample(logits: Tensor, u: Tensor, settings: SamplingTensors) -> Tensor:
     Args:
         logits: ``[B, V]`` float32.
         u: ``[B]`` uniforms in (0, 1).
+        settings: of the ``B`` slots; their rows do not touch each other.
 
     Returns:
         ``[B]`` int64. Nothing here waits for the device.
@@ -93,12 +108,18 @@ def _truncate(scaled: Tensor, settings: SamplingTensors) -> Tensor:
     if settings.any_top_p:
         mass = torch.softmax(ordered.masked_fill(~keep, float("-inf")), -1).cumsum(-1)
         before = torch.cat((torch.zeros_like(mass[:, :1]), mass[:, :-1]), -1)
-        keep = keep & (before < settings.top_p)
+        # A slot that keeps all must not lose what rounding puts beyond 1 because its neighbour truncates.
+        keep = keep & ((before < settings.top_p) | (settings.top_p >= 1))
     lowest = ordered.masked_fill(~keep, float("inf")).amin(-1, keepdim=True)
     return scaled.masked_fill(scaled < lowest, float("-inf"))
 
 
 def uniforms(seed: int, stage: int, position: int, levels: int) -> npt.NDArray[np.float32]:
-    """The uniforms in (0, 1) of one step of one stage, ``[levels]`` float32: Philox keyed by (seed, stage), counted by position."""
-    bits = np.random.Philox(key=[seed & (2**64 - 1), stage], counter=[0, position & (2**64 - 1), 0, 0]).random_raw(levels)
+    """The uniforms in (0, 1) of one step of one stage, ``[levels]`` float32.
+
+    Philox keyed by (seed, stage) and counted by position; 23 bits each, at the middles of their intervals.
+    """
+    key = np.array([seed & _WORD, stage], np.uint64)
+    counter = np.array([0, position & _WORD, 0, 0], np.uint64)
+    bits = np.random.Philox(key=key, counter=counter).random_raw(levels)
     return (((bits >> np.uint64(41)).astype(np.float64) + 0.5) / 2**23).astype(np.float32)

@@ -1,10 +1,11 @@
 """One stage of AudioLM: an autoregressive Transformer over frames, for which semantic, coarse and fine are three specs.
 
-A temporal Transformer takes one step a row. Its input is the sum of the embeddings of the row before and of the conditioning tokens
-aligned to this row. How a frame's codebooks come out of it is data, ``pattern``:
+A temporal Transformer takes one step a row. Its input is the sum of the embeddings of the row before and of the
+conditioning tokens aligned to this row. How a frame's codebooks come out of it is data, ``pattern``:
 
 * ``depth``: a small depth Transformer emits them one by one (RQ-Transformer, arXiv 2203.01941); row = frame.
-* ``delay``: parallel heads, level ``q`` lags ``q`` rows behind (MusicGen, arXiv 2306.05284); row ``j`` holds level ``q`` of frame ``j - q``.
+* ``delay``: parallel heads, level ``q`` lags ``q`` rows behind (MusicGen, arXiv 2306.05284); row ``j`` holds level
+  ``q`` of frame ``j - q``.
 * ``flat``: one temporal step a token, frame by frame and level by level: the paper's order of codebooks.
 
 Rows are forced (heard), sampled, or mixed. This module knows nothing of sessions, engines or time.
@@ -12,7 +13,7 @@ Rows are forced (heard), sampled, or mixed. This module knows nothing of session
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,14 @@ from torch.nn import functional as F
 
 from audiolm.attention import TemporalTransformer
 from audiolm.depth import DepthTransformer
+from audiolm.errors import ConfigError
 from audiolm.sampler import SamplingTensors, guide, sample
-from audiolm.streaming import State
+from audiolm.sizes import check_heads, check_sizes
+from audiolm.streaming import State, assign
 
 Pattern = Literal["depth", "delay", "flat"]
+Pick = Callable[[Tensor, int], Tensor]  # logits [B, cardinality] and level -> tokens [B]
+Advance = Callable[[Tensor, npt.NDArray[np.int64]], Tensor]  # inputs [B, width] and positions -> states
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class StageSpec:
         cond_levels: codebooks of conditioning a row, of ``cond_cardinality`` (0: none).
         ahead: L, how many conditioning tokens beyond the aligned one this stage reads.
         window: frames that the temporal Transformer remembers.
+
+    Raises:
+        ConfigError: a size that cannot be.
     """
 
     name: str
@@ -58,6 +66,32 @@ class StageSpec:
     depth_width: int = 256
     depth_heads: int = 4
     pattern: Pattern = "depth"
+
+    def __post_init__(self) -> None:
+        check_sizes(
+            f"stage {self.name!r}",
+            self,
+            index=(0, 1 << 16),
+            rate=(1, 1000),
+            levels=(1, 64),
+            cardinality=(2, 1 << 16),
+            cond_levels=(0, 64),
+            cond_cardinality=(2 if self.cond_levels else 0, 1 << 16),
+            ahead=(0, 64),
+            window=(1, 1 << 16),
+            layers=(1, 64),
+            width=(4, 8192),
+            heads=(1, 128),
+            feed_forward=(1, 16),
+            sinks=(0, 64),
+            depth_layers=(1, 64),
+            depth_width=(4, 8192),
+            depth_heads=(1, 128),
+        )
+        check_heads(f"stage {self.name!r}", self.width, self.heads, 4)
+        check_heads(f"stage {self.name!r}, depth", self.depth_width, self.depth_heads)
+        if self.pattern not in get_args(Pattern):
+            raise ConfigError(f"stage {self.name!r}: pattern is {self.pattern!r}; expected depth, delay or flat")
 
     @property
     def span(self) -> int:
@@ -92,6 +126,7 @@ class TokenEmbedding(nn.Module):
         self.register_buffer("offsets", torch.arange(levels) * entries, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """``[..., levels]`` int64 ``-> [..., width]``."""
         return self.table(tokens + self.offsets).sum(-2)  # type: ignore[no-any-return]
 
     def level(self, tokens: Tensor, level: int) -> Tensor:
@@ -106,29 +141,43 @@ class Stage(nn.Module):
         super().__init__()
         self.spec = spec
         self.tokens = TokenEmbedding(spec.levels, spec.cardinality + 2, spec.width)
-        self.conditioning = TokenEmbedding(spec.cond_levels, spec.cond_cardinality + 1, spec.width) if spec.cond_levels else None
+        self.conditioning = (
+            TokenEmbedding(spec.cond_levels, spec.cond_cardinality + 1, spec.width) if spec.cond_levels else None
+        )
         steps = spec.levels if spec.pattern == "flat" else 1
         self.temporal = TemporalTransformer(
-            spec.layers, spec.width, spec.heads, spec.window * steps, spec.sinks, spec.feed_forward * spec.width
+            spec.layers,
+            spec.width,
+            spec.heads,
+            window=spec.window * steps,
+            sinks=spec.sinks,
+            feed_forward=spec.feed_forward * spec.width,
         )
         if spec.pattern == "flat":
             self.place = nn.Embedding(spec.levels, spec.width)
         if spec.pattern == "depth" and spec.levels > 1:
             self.depth: DepthTransformer | None = DepthTransformer(
-                spec.width, spec.levels, spec.cardinality, spec.depth_layers, spec.depth_width, spec.depth_heads
+                spec.width,
+                spec.levels,
+                spec.cardinality,
+                layers=spec.depth_layers,
+                width=spec.depth_width,
+                heads=spec.depth_heads,
             )
         else:
             self.depth = None
             self.heads = nn.ModuleList(nn.Linear(spec.width, spec.cardinality, bias=False) for _ in range(spec.levels))
 
-    # -- streaming -----------------------------------------------------------------------------------------------------------------
+    # -- streaming --
 
     def init_state(self, slots: int, guided: bool = False) -> State:
-        """State of ``slots`` fresh streams; ``guided`` keeps a second cache row per slot for classifier-free guidance."""
+        """State of ``slots`` fresh streams; ``guided`` keeps a second cache row a slot for classifier-free guidance."""
         rows = 2 if guided else 1
         flat = self.temporal.init_state(slots * rows)
         state = {key: value.view(slots, rows, *value.shape[1:]) for key, value in flat.items()}
-        state["last"] = torch.full((slots, self.spec.levels), self.spec.start_token, dtype=torch.int64, device=value_device(flat))
+        state["last"] = torch.full(
+            (slots, self.spec.levels), self.spec.start_token, dtype=torch.int64, device=flat["held"].device
+        )
         return state
 
     def step(
@@ -137,10 +186,10 @@ class Stage(nn.Module):
         forced: Tensor,
         is_forced: Tensor,
         u: Tensor,
+        *,
         settings: SamplingTensors,
         state: State,
         positions: npt.NDArray[np.int64],
-        *,
         active: npt.NDArray[np.bool_] | None = None,
         sampling: bool = True,
     ) -> Tensor:
@@ -148,32 +197,58 @@ class Stage(nn.Module):
 
         Args:
             cond: ``[B, cond_levels]`` int64, None when the stage has no conditioning.
-            forced: ``[B, levels]`` int64, read where ``is_forced`` ``[B, levels]`` bool.
+            forced: ``[B, levels]`` int64, read where ``is_forced``.
+            is_forced: ``[B, levels]`` bool.
             u: ``[B, levels]`` uniforms.
+            settings: how each slot samples.
+            state: of :meth:`init_state`, changed in place.
             positions: ``[B]`` row numbers, on the host.
-            active: ``[B]`` bool on the host; None means all.
+            active: ``[B]`` bool on the host; None means all. The others keep their state to the bit.
             sampling: False promises that every token of every active slot is forced, so nothing needs to be emitted.
 
         Returns:
             ``[B, levels]`` int64: the row's tokens.
         """
-        emit = _flat_step if self.spec.pattern == "flat" else _row_step
-        tokens = emit(self, cond, forced, is_forced, u, settings, state, positions, active, sampling)
-        if active is None:
-            state["last"].copy_(tokens)
+        guided = state["held"].shape[1] == 2
+        pick = _picker(forced, is_forced, u, settings, guided) if sampling else None
+
+        def advance(x: Tensor, at: npt.NDArray[np.int64]) -> Tensor:
+            return self._advance(self._rows(x, cond, guided), state, at, active)
+
+        if self.spec.pattern == "flat":
+            tokens = self._flat_step(forced, pick, state["last"], advance, positions)
         else:
-            on = torch.from_numpy(active).to(tokens.device)[:, None]
-            state["last"].copy_(torch.where(on, tokens, state["last"]))
+            h = advance(self.tokens(state["last"]), positions)
+            tokens = forced if pick is None else self._emit(h, pick, 2 if guided else 1)
+        assign(state, "last", tokens, None if active is None else torch.from_numpy(active).to(tokens.device))
         return tokens
+
+    def _emit(self, h: Tensor, pick: Pick, rows: int) -> Tensor:
+        """A row of ``depth`` or ``delay`` from its temporal state."""
+        if self.depth is not None:
+            return self.depth.emit(h, pick, rows)
+        return torch.stack([pick(head(h), q) for q, head in enumerate(self.heads)], -1)
+
+    def _flat_step(
+        self, forced: Tensor, pick: Pick | None, last: Tensor, advance: Advance, positions: npt.NDArray[np.int64]
+    ) -> Tensor:
+        """A frame of ``flat``: one temporal step a level."""
+        n = self.spec.levels
+        tokens = [last[:, n - 1]]
+        for q in range(n):
+            h = advance(self.tokens.level(tokens[-1], (q - 1) % n) + self.place.weight[q], positions * n + q)
+            tokens.append(forced[:, q] if pick is None else pick(self.heads[q](h), q))
+        return torch.stack(tokens[1:], -1)
 
     def _rows(self, x: Tensor, cond: Tensor | None, guided: bool) -> Tensor:
         """Add the conditioning; with guidance every slot becomes two rows, the second without conditioning."""
+        x = x.repeat_interleave(2, 0) if guided else x
         if self.conditioning is None or cond is None:
-            return x.repeat_interleave(2, 0) if guided else x
-        if not guided:
-            return x + self.conditioning(cond)  # type: ignore[no-any-return]
-        both = torch.stack((cond, torch.full_like(cond, self.spec.cond_mask)), 1).flatten(0, 1)
-        return x.repeat_interleave(2, 0) + self.conditioning(both)  # type: ignore[no-any-return]
+            return x
+        if guided:
+            cond = torch.stack((cond, torch.full_like(cond, self.spec.cond_mask)), 1).flatten(0, 1)
+        out: Tensor = x + self.conditioning(cond)
+        return out
 
     def _advance(
         self, x: Tensor, state: State, positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None
@@ -185,7 +260,7 @@ class Stage(nn.Module):
             return self.temporal.step(x, flat, positions, active)
         return self.temporal.step(x, flat, positions.repeat(rows), None if active is None else active.repeat(rows))
 
-    # -- training ------------------------------------------------------------------------------------------------------------------
+    # -- training --
 
     def forward(self, tokens: Tensor, cond: Tensor | None = None, start: int = 0, feed: Tensor | None = None) -> Tensor:
         """Teacher-forced logits of a crop.
@@ -193,6 +268,7 @@ class Stage(nn.Module):
         Args:
             tokens: ``[B, T, levels]`` int64 rows to be predicted (already skewed for ``delay``, see :func:`skew`).
             cond: ``[B, T, cond_levels]`` int64 conditioning, aligned to the rows.
+            start: number of the crop's first row.
             feed: what is fed back instead of ``tokens`` (level dropout, token noise); same shape.
 
         Returns:
@@ -208,12 +284,12 @@ class Stage(nn.Module):
         return self.depth(h, tokens)  # type: ignore[no-any-return]
 
     def context(self, feed: Tensor, cond: Tensor | None = None, start: int = 0) -> Tensor:
-        """The temporal states ``[B, T, width]`` from which the rows are predicted (patterns ``depth`` and ``delay``)."""
+        """The temporal states ``[B, T, width]`` that the rows are predicted from (``depth`` and ``delay``)."""
         x = self.tokens(F.pad(feed[:, :-1], (0, 0, 1, 0), value=self.spec.start_token))
         if self.conditioning is not None:
-            assert cond is not None
             x = x + self.conditioning(cond)
-        return self.temporal(x, start)  # type: ignore[no-any-return]
+        out: Tensor = self.temporal(x, start)
+        return out
 
     def _forward_flat(self, feed: Tensor, cond: Tensor | None, start: int) -> Tensor:
         spec = self.spec
@@ -227,39 +303,7 @@ class Stage(nn.Module):
         return torch.stack([head(h[:, :, q]) for q, head in enumerate(self.heads)], 2)
 
 
-def _row_step(  # noqa: PLR0913 - the arguments of Stage.step
-    stage: Stage, cond: Tensor | None, forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, state: State,
-    positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None, sampling: bool,
-) -> Tensor:
-    """A row of ``depth`` or ``delay``: one temporal step."""
-    guided = state["held"].shape[1] == 2
-    h = stage._advance(stage._rows(stage.tokens(state["last"]), cond, guided), state, positions, active)
-    if not sampling:
-        return forced
-    pick = _picker(forced, is_forced, u, settings, guided)
-    if stage.depth is not None:
-        return stage.depth.emit(h, pick, 2 if guided else 1)
-    return torch.stack([pick(head(h), q) for q, head in enumerate(stage.heads)], -1)
-
-
-def _flat_step(  # noqa: PLR0913 - the arguments of Stage.step
-    stage: Stage, cond: Tensor | None, forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, state: State,
-    positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None, sampling: bool,
-) -> Tensor:
-    """A frame of ``flat``: one temporal step a level."""
-    guided, n = state["held"].shape[1] == 2, stage.spec.levels
-    pick = _picker(forced, is_forced, u, settings, guided)
-    tokens = [state["last"][:, n - 1]]
-    for q in range(n):
-        x = stage.tokens.level(tokens[-1], (q - 1) % n) + stage.place.weight[q]
-        h = stage._advance(stage._rows(x, cond, guided), state, positions * n + q, active)
-        tokens.append(pick(stage.heads[q](h), q) if sampling else forced[:, q])
-    return torch.stack(tokens[1:], -1)
-
-
-def _picker(
-    forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, guided: bool
-) -> Callable[[Tensor, int], Tensor]:
+def _picker(forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, guided: bool) -> Pick:
     """The choice of one level's tokens ``[B]`` from its logits, forced where heard."""
 
     def pick(logits: Tensor, q: int) -> Tensor:
@@ -270,12 +314,7 @@ def _picker(
     return pick
 
 
-def value_device(state: State) -> torch.device:
-    """The device of a state's tensors."""
-    return next(iter(state.values())).device
-
-
 def skew(tokens: Tensor, start: int) -> Tensor:
-    """Frames ``[B, T, n]`` to the rows of the ``delay`` pattern ``[B, T, n]``: row ``j`` holds level ``q`` of frame ``j - q``."""
+    """Frames ``[B, T, n]`` to rows of ``delay`` ``[B, T, n]``: row ``j`` holds level ``q`` of frame ``j - q``."""
     levels = [F.pad(tokens[:, : tokens.shape[1] - q, q], (q, 0), value=start) for q in range(tokens.shape[2])]
     return torch.stack(levels, -1)

@@ -1,10 +1,12 @@
 """The streaming contract that every part of the model keeps.
 
-A :class:`StreamingModule` has one step, of one fixed shape, with its state handed in and out. Batch use, file prefill and catch-up loop
-over that step, so they are equal to the bit whatever pieces the sound came in. ``forward`` is the parallel twin used for training; it
-agrees with the steps to 1e-4. This module knows nothing of sound, codes or sessions.
+A :class:`StreamingModule` has one step, of one fixed shape, with its state handed in and out. Batch use, file prefill
+and catch-up loop over that step, so they are equal to the bit whatever pieces the sound came in. ``forward`` is the
+parallel twin used for training; it agrees with the steps to 1e-4. This module knows nothing of sound, codes or
+sessions.
 
-A state is a flat dictionary of tensors, each with a leading slot dimension; slots are independent streams that share the weights.
+A state is a flat dictionary of tensors, each with a leading slot dimension; slots are independent streams that share
+the weights.
 """
 
 from abc import ABC, abstractmethod
@@ -38,7 +40,10 @@ class StreamingModule(nn.Module, ABC):
 
     @abstractmethod
     def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
-        """Take one step in place. ``active`` is a bool ``[slots]`` mask; slots outside it keep their state to the bit."""
+        """Take one step in place.
+
+        ``active`` is a bool ``[slots]`` mask; slots outside it keep their state to the bit.
+        """
 
     @property
     def device(self) -> torch.device:
@@ -72,19 +77,29 @@ def save_slot(state: State, slot: int) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def load_slot(state: State, slot: int, saved: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Write one slot back.
+    """Write one slot back, all of it or, when something does not fit, nothing.
 
     Raises:
-        ValueError: a name or shape differs, so the snapshot is of another model.
+        ValueError: a name, shape or type differs, so the snapshot is of another model.
     """
+    check_slot(state, slot, saved)
+    for key, value in saved.items():
+        state[key][slot].copy_(torch.from_numpy(np.array(value)))
+
+
+def check_slot(state: State, slot: int, saved: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Raise what :func:`load_slot` would raise, without writing."""
     if set(saved) != set(state):
         odd = sorted(set(saved) ^ set(state))
-        raise ValueError(f"the saved state does not fit: {odd[:4]} on one side only; restore it into the model that saved it")
+        raise ValueError(
+            f"the saved state does not fit: {odd[:4]} on one side only; restore it into the model that saved it"
+        )
     for key, value in saved.items():
         target = state[key][slot]
-        if tuple(value.shape) != tuple(target.shape):
-            raise ValueError(f"saved state {key!r} has shape {tuple(value.shape)}, this model needs {tuple(target.shape)}")
-        target.copy_(torch.from_numpy(np.array(value)))
+        wanted = (tuple(target.shape), str(target.dtype).removeprefix("torch."))
+        got = (tuple(np.shape(value)), str(np.asarray(value).dtype))
+        if got != wanted:
+            raise ValueError(f"saved state {key!r} is {got[1]} {got[0]}, this model needs {wanted[1]} {wanted[0]}")
 
 
 def copy_slot(state: State, slot: int, fresh: State) -> None:

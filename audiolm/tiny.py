@@ -1,4 +1,4 @@
-"""A tiny random model: the whole pipeline at a few hundred kilobytes, for tests and for trying configs without weights."""
+"""A tiny random model: the whole pipeline at a few hundred kilobytes, for tests and for trying configs."""
 
 from typing import Any
 
@@ -12,15 +12,39 @@ from audiolm.tokenizer import SemanticTokenizer, TokenizerConfig
 
 
 def tiny_parts(seed: int = 0, *, pattern: Pattern = "depth", lookahead: int = 2, ahead: int = 2, **sizes: Any) -> Parts:
-    """A model with random weights, the real clock and the real look-ahead, small everywhere else. ``sizes`` go to every stage."""
-    with torch.random.fork_rng():
+    """A model with random weights, the real clock and the real look-ahead, small everywhere else.
+
+    ``sizes`` go to every stage.
+    """
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        codec = SoundStream(CodecConfig(channels=2, residual_units=(1, 1, 1, 1), latent=16, levels=6, cardinality=32, coarse_levels=2))
+        codec = SoundStream(
+            CodecConfig(channels=2, residual_units=(1, 1, 1, 1), latent=16, levels=6, cardinality=32, coarse_levels=2)
+        )
         clusters = 24
         tokenizer = SemanticTokenizer(
-            TokenizerConfig(mels=20, lookahead=lookahead, layers=2, layer=1, width=32, heads=2, window=25, kernel=5, clusters=clusters)
+            TokenizerConfig(
+                mels=20,
+                lookahead=lookahead,
+                layers=2,
+                layer=1,
+                width=32,
+                heads=2,
+                window=25,
+                kernel=5,
+                clusters=clusters,
+            )
         )
-        size = {"layers": 1, "width": 32, "heads": 2, "depth_layers": 1, "depth_width": 32, "depth_heads": 2, "feed_forward": 2, **sizes}
+        size = {
+            "layers": 1,
+            "width": 32,
+            "heads": 2,
+            "depth_layers": 1,
+            "depth_width": 32,
+            "depth_heads": 2,
+            "feed_forward": 2,
+            **sizes,
+        }
         stages = {
             "semantic": Stage(StageSpec("semantic", 0, 25, 1, clusters, window=50, pattern=pattern, **size)),
             "coarse": Stage(StageSpec("coarse", 1, 50, 2, 32, 1, clusters, ahead, window=40, pattern=pattern, **size)),

@@ -1,13 +1,17 @@
-"""The semantic tokenizer: log-mel, a causal w2v-BERT conformer (arXiv 2108.06209), k-means over one of its layers; 25 tokens a second.
+"""The semantic tokenizer: a causal w2v-BERT conformer and k-means over one of its layers, 25 tokens a second.
 
-Token ``s`` covers tick ``s`` and hears ``lookahead`` ticks more. That look-ahead is taken once, at the features: the mel frames of ticks
-``s .. s + lookahead`` enter together and every block behind is strictly causal. So a token is emitted ``lookahead`` ticks after its own
-and is never revised. There are no statistics of batch or utterance; normalization is LayerNorm throughout.
+Log-mel frames go through conformer blocks (arXiv 2108.06209); the nearest centroid to one layer's output is the token.
+
+Token ``s`` covers tick ``s`` and hears ``lookahead`` ticks more. That look-ahead is taken once, at the features: the
+mel frames of ticks ``s .. s + lookahead`` enter together and every block behind is strictly causal. So a token is
+emitted ``lookahead`` ticks after its own and is never revised. There are no statistics of batch or utterance;
+normalization is LayerNorm throughout.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,12 +19,17 @@ from torch.nn import functional as F
 from audiolm.attention import Ring, RingAttention, RingStep, rotary, window_mask
 from audiolm.conv import CausalConv1d
 from audiolm.features import LogMel
+from audiolm.sizes import check_heads, check_sizes
 from audiolm.streaming import State, StreamingModule, assign
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of a tokenizer. ``layer`` blocks are run; ``layers`` were trained. ``window`` is in ticks."""
+    """Sizes of a tokenizer. ``layer`` blocks are run; ``layers`` were trained. ``window`` is in ticks.
+
+    Raises:
+        ConfigError: a size that cannot be.
+    """
 
     mels: int = 80
     lookahead: int = 2
@@ -33,9 +42,26 @@ class TokenizerConfig:
     kernel: int = 15
     clusters: int = 512
 
+    def __post_init__(self) -> None:
+        check_sizes(
+            "tokenizer",
+            self,
+            mels=(1, 512),
+            lookahead=(0, 8),
+            layers=(1, 64),
+            layer=(0, self.layers),
+            width=(4, 8192),
+            heads=(1, 128),
+            window=(1, 1 << 16),
+            sinks=(0, 64),
+            kernel=(2, 255),
+            clusters=(2, 1 << 16),
+        )
+        check_heads("tokenizer", self.width, self.heads, 4)
+
 
 class ConvModule(nn.Module):
-    """The conformer's convolution (arXiv 2005.08100, figure 2) with a causal kernel and LayerNorm in place of BatchNorm."""
+    """The conformer's convolution (arXiv 2005.08100, figure 2), causal, with LayerNorm in place of BatchNorm."""
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
@@ -45,10 +71,12 @@ class ConvModule(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, T, width] -> [B, T, width]``, a crop."""
         y = self.depthwise(F.glu(self.expand(self.norm(x)), -1).transpose(1, 2)).transpose(1, 2)
         return self.project(F.silu(self.inner_norm(y)))  # type: ignore[no-any-return]
 
     def step(self, x: Tensor, state: State, active: Tensor | None) -> Tensor:
+        """``[B, width] -> [B, width]``, one tick."""
         y = self.depthwise.step(F.glu(self.expand(self.norm(x)), -1)[..., None], state, active)[..., 0]
         return self.project(F.silu(self.inner_norm(y)))  # type: ignore[no-any-return]
 
@@ -69,15 +97,18 @@ class ConformerBlock(nn.Module):
         self.conv = ConvModule(config.width, config.kernel)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """``[B, T, width] -> [B, T, width]``, a crop; the mask is that of :func:`window_mask`."""
         x = x + 0.5 * self.first(x)
         x = x + self.attention(self.norm(x), cos, sin, mask)
         x = x + self.conv(x)
         return self.final(x + 0.5 * self.second(x))  # type: ignore[no-any-return]
 
     def init_state(self, slots: int) -> State:
+        """Fresh streams."""
         return self.attention.init_state(slots) | self.conv.depthwise.init_state(slots)
 
     def step(self, x: Tensor, state: State, at: RingStep, active: Tensor | None) -> Tensor:
+        """``[B, width] -> [B, width]``, one tick."""
         x = x + 0.5 * self.first(x)
         x = x + self.attention.step(self.norm(x), state, at)
         x = x + self.conv.step(x, state, active)
@@ -107,8 +138,10 @@ class SemanticEncoder(nn.Module):
 
 
 class SemanticTokenizer(StreamingModule):
-    """Sound to semantic tokens, a tick a step: ``[B, 640] float32 -> [B] int64``, -1 during the first ``lookahead`` ticks."""
+    """Sound to semantic tokens, a tick a step: ``[B, 640]`` float32 ``-> [B]`` int64, or -1 while there is none."""
 
+    mean: Tensor
+    scale: Tensor
     centroids: Tensor
 
     def __init__(self, config: TokenizerConfig | None = None, tick: int = 640) -> None:
@@ -116,6 +149,7 @@ class SemanticTokenizer(StreamingModule):
         self.config = config = config or TokenizerConfig()
         self.mel = LogMel(mels=config.mels, tick=tick)
         self.encoder = SemanticEncoder(config, tick // self.mel.hop)
+        self.ring = Ring(config.window, config.sinks, config.heads, config.width // config.heads)
         self.frame_size, self.delay = tick, config.lookahead * tick
         self.rate_in, self.rate_out = 16000, 16000 / tick
         # Distances are taken on centred, scaled embeddings: one loud dimension must not decide.
@@ -124,7 +158,7 @@ class SemanticTokenizer(StreamingModule):
         self.register_buffer("centroids", torch.randn(config.clusters, config.width))
 
     def stack(self, mel: Tensor) -> Tensor:
-        """``[B, frames, mels] -> [B, ticks - lookahead, stacked]``: the mel frames of a tick and of those looked ahead."""
+        """``[B, frames, mels] -> [B, ticks - lookahead, stacked]``: mel frames of a tick and of those looked ahead."""
         per_tick = self.frame_size // self.mel.hop
         ticks = mel.reshape(len(mel), -1, per_tick * self.config.mels)
         span = self.config.lookahead + 1
@@ -132,7 +166,7 @@ class SemanticTokenizer(StreamingModule):
 
     def assign_clusters(self, x: Tensor) -> Tensor:
         """Nearest centroid of embeddings ``[..., width] -> [...]`` int64."""
-        y = (x - self.mean) * self.scale  # type: ignore[operator]
+        y = (x - self.mean) * self.scale
         return (self.centroids.square().sum(-1) - 2 * y @ self.centroids.T).argmin(-1)
 
     def embed(self, audio: Tensor, layer: int | None = None) -> Tensor:
@@ -141,36 +175,42 @@ class SemanticTokenizer(StreamingModule):
         return self.encoder(self.stack(self.mel(audio)), layer)[-1]  # type: ignore[no-any-return]
 
     def forward(self, audio: Tensor) -> Tensor:
+        """Whole crop at once: ``[B, T] -> [B, T / tick - lookahead]``."""
         return self.assign_clusters(self.embed(audio))
 
+    def _blocks(self) -> list[ConformerBlock]:
+        return [block for block in self.encoder.blocks[: self.config.layer] if isinstance(block, ConformerBlock)]
+
     def init_state(self, slots: int) -> State:
-        c = self.config
-        per_tick = self.frame_size // self.mel.hop * c.mels
-        state = {"mel": self.mel.init_state(slots)["past"], "heard": torch.zeros(slots, dtype=torch.int64, device=self.device)}
-        state["features"] = self.centroids.new_zeros(slots, c.lookahead, per_tick)
-        ring = self._ring()
-        state["held"] = ring.init_positions(slots, self.device)
-        for i in range(c.layer):
-            state |= {f"{k}.{i}": v for k, v in self.encoder.blocks[i].init_state(slots).items()}  # type: ignore[operator]
+        """Fresh streams. ``heard`` counts ticks, ``features`` holds those inside the look-ahead."""
+        per_tick = self.frame_size // self.mel.hop * self.config.mels
+        state = {
+            "mel": self.mel.init_state(slots)["past"],
+            "heard": torch.zeros(slots, dtype=torch.int64, device=self.device),
+            "features": self.centroids.new_zeros(slots, self.config.lookahead, per_tick),
+            "held": self.ring.init_positions(slots, self.device),
+        }
+        for i, block in enumerate(self._blocks()):
+            state |= {f"{key}.{i}": value for key, value in block.init_state(slots).items()}
         return state
 
-    def _ring(self) -> Ring:
-        return self.encoder.blocks[0].attention.ring  # type: ignore[union-attr, return-value]
-
     def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
-        own = {"past": state["mel"]}
-        mel = self.mel.step(x, own, active).flatten(1)
+        """One tick: ``[B, tick]`` float32 ``-> [B]`` int64, the token of ``lookahead`` ticks ago or -1."""
+        mel = self.mel.step(x, {"past": state["mel"]}, active).flatten(1)
         stacked = torch.cat((state["features"], mel[:, None]), 1)
         assign(state, "features", stacked[:, 1:], active)
-        ready = state["heard"] >= self.config.lookahead
-        if active is not None:
-            ready = ready & active
-        # Positions count the tokens, so they come from the state; reading them is a copy to the host, which is free on the CPU.
-        positions = (state["heard"] - self.config.lookahead).clamp_min(0).cpu().numpy()
-        at = self._ring().begin(state["held"], positions, ready.cpu().numpy())
-        y = self.encoder.project(stacked.flatten(1))
-        for i in range(self.config.layer):
-            block_state = {"k": state[f"k.{i}"], "v": state[f"v.{i}"], "past": state[f"past.{i}"]}
-            y = self.encoder.blocks[i].step(y, block_state, at, ready)  # type: ignore[operator]
+        # Positions count the tokens, so they come from the state; the copy to the host is free on the CPU.
+        positions = (state["heard"] - self.config.lookahead).cpu()
         assign(state, "heard", state["heard"] + 1, active)
-        return torch.where(ready, self.assign_clusters(y), -1)
+        ready = positions >= 0 if active is None else (positions >= 0) & active.cpu()
+        on = None if bool(ready.all()) else ready
+        y = self._run(stacked.flatten(1), state, positions.clamp_min(0).numpy(), on)
+        return torch.where(ready.to(y.device), self.assign_clusters(y), -1)
+
+    def _run(self, x: Tensor, state: State, positions: npt.NDArray[np.int64], on: Tensor | None) -> Tensor:
+        """The blocks, for one token in the slots that are ``on``."""
+        at = self.ring.begin(state["held"], positions, None if on is None else on.numpy())
+        y: Tensor = self.encoder.project(x)
+        for i, block in enumerate(self._blocks()):
+            y = block.step(y, {"k": state[f"k.{i}"], "v": state[f"v.{i}"], "past": state[f"past.{i}"]}, at, at.active)
+        return y
