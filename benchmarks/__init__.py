@@ -1,0 +1,1 @@
+"""Speed, measured and printed, never asserted: each module has a `main` that prints one JSON line a figure."""
