@@ -32,6 +32,7 @@ def tiny_parts(seed: int = 0, *, pattern: Pattern = "depth", lookahead: int = 2,
                 heads=2,
                 window=25,
                 kernel=5,
+                components=16,
                 clusters=clusters,
             )
         )
@@ -51,6 +52,7 @@ def tiny_parts(seed: int = 0, *, pattern: Pattern = "depth", lookahead: int = 2,
             "fine": Stage(StageSpec("fine", 2, 50, 4, 32, 2, 32, window=20, pattern=pattern, **size)),
         }
         _liven(codec)
+        _liven_tokenizer(tokenizer)
         return Parts(codec, tokenizer, stages, {name: Sampling(1.0) for name in stages}, "tiny")
 
 
@@ -65,3 +67,18 @@ def _liven(codec: SoundStream) -> None:
             codec.rvq.codebooks[level] = residual[pick]
             index = codec.rvq.nearest(residual, level)
             residual = residual - codec.rvq.codebooks[level][index]
+
+
+def _liven_tokenizer(tokenizer: SemanticTokenizer) -> None:
+    """Take the centroids from embeddings of changing sounds, so that different sounds have different tokens."""
+    with torch.no_grad():
+        time = torch.arange(16000 * 4) / 16000
+        tones = torch.stack([torch.sin(2 * torch.pi * f * time) for f in (150.0, 440.0, 1100.0, 2900.0)])
+        loud = (torch.sin(2 * torch.pi * torch.tensor([0.7, 1.1, 1.9, 2.3])[:, None] * time) > 0) * 0.1
+        x = tokenizer.embed(tones * loud + torch.randn_like(tones) * 0.02).flatten(0, 1)
+        tokenizer.mean.copy_(x.mean(0))
+        variance, directions = torch.linalg.eigh(torch.cov(x.T))
+        largest = variance.argsort(descending=True)[: tokenizer.config.components]
+        tokenizer.whitening.copy_(directions[:, largest] / variance[largest].clamp_min(1e-6).sqrt())
+        pick = torch.randperm(len(x))[: tokenizer.config.clusters]
+        tokenizer.centroids.copy_((x - tokenizer.mean)[pick] @ tokenizer.whitening)
