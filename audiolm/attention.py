@@ -11,6 +11,7 @@ modulo 2 pi and only then float32, so hour 24 looks like second 30.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +24,20 @@ from audiolm.streaming import State
 
 EMPTY = -(1 << 62)
 BASE = 10000.0
+HOST = torch.device("cpu")
+SEEN_OR_NOT = (np.float32(0), np.float32(-np.inf))
+
+
+@cache
+def _frequencies(pairs: int) -> npt.NDArray[np.float64]:
+    made = BASE ** (-np.arange(pairs, dtype=np.float64) / pairs)
+    made.flags.writeable = False
+    return made
 
 
 def rotary(positions: npt.NDArray[np.int64], width: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines ``[N, width / 4]`` float32 for int64 positions ``[N]``, for half of a head."""
-    pairs = width // 4
-    frequency = BASE ** (-np.arange(pairs, dtype=np.float64) / pairs)
-    angle = np.remainder(positions.astype(np.float64)[:, None] * frequency, 2 * np.pi)
+    angle = np.remainder(positions.astype(np.float64)[:, None] * _frequencies(width // 4), 2 * np.pi)
     return torch.from_numpy(np.cos(angle).astype(np.float32)), torch.from_numpy(np.sin(angle).astype(np.float32))
 
 
@@ -46,7 +54,7 @@ class RingStep:
 
     index: Tensor  # int64 [B], entry of the ring that the new position takes
     bias: Tensor  # float32 [B, 1, 1, entries], 0 where a key may be seen and -inf elsewhere
-    cos: Tensor  # float32 [B, 1, width / 4]
+    cos: Tensor  # float32 [B, 1, 1, width / 4], for queries and keys of all heads
     sin: Tensor
     active: Tensor | None  # bool [B], slots that write; None means all
 
@@ -67,26 +75,40 @@ class Ring:
                 "expected at least 1, at least 0, and a multiple of 4"
             )
 
-    def init_positions(self, slots: int, device: torch.device) -> Tensor:
-        """The position held by each entry ``[slots, entries]``; sinks count as always present, the rest as empty."""
-        held = torch.full((slots, self.entries), EMPTY, dtype=torch.int64, device=device)
+    def init_positions(self, slots: int) -> Tensor:
+        """The position held by each entry ``[slots, entries]``; sinks count as always present, the rest as empty.
+
+        On the host, wherever the caches are: positions come from there.
+        """
+        held = torch.full((slots, self.entries), EMPTY, dtype=torch.int64)
         held[:, : self.sinks] = -EMPTY
         return held
 
-    def begin(self, held: Tensor, positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None) -> RingStep:
-        """Enter ``positions`` ``[B]`` into ``held`` (in place) and return what the layers need.
+    def begin(
+        self,
+        held: Tensor,
+        positions: npt.NDArray[np.int64],
+        active: npt.NDArray[np.bool_] | None,
+        device: torch.device = HOST,
+    ) -> RingStep:
+        """Enter ``positions`` ``[B]`` into ``held`` (in place) and return what the layers need, on ``device``.
 
-        Done once a step, on the host's numbers.
+        Done once a step, on the host's numbers and with numpy: so many small steps would cost torch three times that.
         """
-        index = torch.from_numpy(self.sinks + positions % self.window).to(held.device)
-        now = torch.from_numpy(positions).to(held.device)
-        on = None if active is None else torch.from_numpy(active).to(held.device)
-        entered = now[:, None] if on is None else torch.where(on[:, None], now[:, None], held.gather(1, index[:, None]))
-        held.scatter_(1, index[:, None], entered)
-        seen = held > (now - self.window)[:, None]
-        bias = torch.zeros(held.shape, device=held.device).masked_fill_(~seen, float("-inf"))
+        table, rows, index = held.numpy(), np.arange(len(positions)), self.sinks + positions % self.window
+        if active is None:
+            table[rows, index] = positions
+        else:
+            table[rows[active], index[active]] = positions[active]
+        bias = np.where(table > (positions - self.window)[:, None], *SEEN_OR_NOT)
         cos, sin = rotary(positions, self.head_width)
-        return RingStep(index, bias[:, None, None], cos[:, None].to(held.device), sin[:, None].to(held.device), on)
+        return RingStep(
+            index=torch.from_numpy(index).to(device),
+            bias=torch.from_numpy(bias[:, None, None]).to(device),
+            cos=cos[:, None, None].to(device),
+            sin=sin[:, None, None].to(device),
+            active=None if active is None else torch.from_numpy(active).to(device),
+        )
 
 
 def write(cache: Tensor, new: Tensor, at: RingStep) -> None:
@@ -137,11 +159,11 @@ class RingAttention(nn.Module):
 
     def step(self, x: Tensor, state: State, at: RingStep) -> Tensor:
         """``[B, width] -> [B, width]``, writing one position into the cache."""
-        q, k, v = self._split(x)
+        qkv = self.qkv(x).view(len(x), 3, self.heads, self.head_width)
+        q, k = rotate(qkv[:, :2], at.cos, at.sin).unbind(1)
         keys, values = state["k"], state["v"]
-        q, k = rotate(q, at.cos, at.sin), rotate(k, at.cos, at.sin)
         write(keys, k, at)
-        write(values, v, at)
+        write(values, qkv[:, 2], at)
         seen = F.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=at.bias)
         return self.out(seen.reshape(len(x), self.width))  # type: ignore[no-any-return]
 
@@ -201,7 +223,7 @@ class TemporalTransformer(nn.Module):
 
     def init_state(self, slots: int) -> State:
         """Fresh streams."""
-        state: State = {"held": self.ring.init_positions(slots, self.norm.weight.device)}
+        state: State = {"held": self.ring.init_positions(slots)}
         for i, block in self._blocks():
             state |= {f"{key}.{i}": value for key, value in block.attention.init_state(slots).items()}
         return state
@@ -210,7 +232,7 @@ class TemporalTransformer(nn.Module):
         self, x: Tensor, state: State, positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None = None
     ) -> Tensor:
         """``[B, width] -> [B, width]``, one position each."""
-        at = self.ring.begin(state["held"], positions, active)
+        at = self.ring.begin(state["held"], positions, active, x.device)
         for i, block in self._blocks():
             x = block.step(x, {"k": state[f"k.{i}"], "v": state[f"v.{i}"]}, at)
         return self.norm(x)  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@
 
     NAME/config.json                    sizes, clock, sampling defaults, checksums
     NAME/codec.safetensors              encoder.net.*, decoder.net.*, rvq.codebooks
-    NAME/tokenizer.safetensors          encoder.*, mean, scale, centroids
+    NAME/tokenizer.safetensors          encoder.*, mean, whitening, centroids
     NAME/{semantic,coarse,fine}.safetensors
     NAME/CARD.md                        data, licences, metrics, limits
 
@@ -105,7 +105,7 @@ def pack_weights(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]
             raise BundleError(
                 f"{name} holds NaN, infinity or more than {HALF_MAX}: the training went wrong", tensor=name
             )
-        if dtype == "int8" and value.dim() == 2 and value.shape[1] >= 64:
+        if dtype == "int8" and name.endswith("weight") and value.dim() == 2 and value.shape[1] >= 64:
             scale = (value.abs().amax(1) / 127).clamp_min(1e-12)
             packed[name] = (value / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
             packed[name + ".scale"] = scale.float()

@@ -24,6 +24,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train and in
 train = typer.Typer(no_args_is_help=True, help="From a folder of sound to a bundle, step by step.")
 app.add_typer(train, name="train")
 Minutes = Annotated[float, typer.Option(help="the run stops itself after this time")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+From = Annotated[Path | None, typer.Option("--from", help="weights to start from")]
 Corpora = Annotated[list[str], typer.Argument(help="corpus folders, each as FOLDER or FOLDER=SHARE")]
 
 
@@ -61,23 +63,27 @@ def prepare(folder: Path, out: Path, split: str | None = None) -> None:
 
 
 @train.command()
-def codec(corpora: Corpora, out: Path, minutes: Minutes = 40.0, threads: int = 1) -> None:
+def codec(
+    corpora: Corpora, out: Path, minutes: Minutes = 40.0, batch: int = 4, threads: int = 1, device: Device = "cpu", start: From = None
+) -> None:
     """Train the codec."""
     from audiolm.codec import CodecConfig
     from audiolm.train.codec import CodecRecipe, train_codec
 
     _threads(threads)
-    train_codec(_corpora(corpora), out, CodecConfig(), CodecRecipe(minutes=minutes))
+    train_codec(_corpora(corpora), out, CodecConfig(), CodecRecipe(minutes=minutes, batch=batch), device=device, weights_from=start)
 
 
 @train.command()
-def semantic(corpora: Corpora, out: Path, minutes: Minutes = 30.0, threads: int = 1) -> None:
+def semantic(
+    corpora: Corpora, out: Path, minutes: Minutes = 30.0, batch: int = 8, threads: int = 1, device: Device = "cpu", start: From = None
+) -> None:
     """Train the encoder of the semantic tokenizer."""
     from audiolm.tokenizer import TokenizerConfig
     from audiolm.train.semantic import SemanticRecipe, train_semantic
 
     _threads(threads)
-    train_semantic(_corpora(corpora), out, TokenizerConfig(), SemanticRecipe(minutes=minutes))
+    train_semantic(_corpora(corpora), out, TokenizerConfig(), SemanticRecipe(minutes=minutes, batch=batch), device=device, weights_from=start)
 
 
 @train.command()
@@ -123,6 +129,7 @@ def tokenize(corpus: Path, out: Path, ears: Path, hours: float = 100.0, part: st
 def stage(
     name: str, out: Path, ears: Path, train_tokens: list[Path], dev_tokens: Annotated[Path, typer.Option()],
     minutes: Minutes = 15.0, batch: int = 4, crop: float = 20.0, depth_share: float = 1.0, threads: int = 1,
+    device: Device = "cpu", start: From = None,
 ) -> None:  # fmt: skip
     """Train the stage NAME (semantic, coarse or fine) on token files."""
     from audiolm.bundle import load_bundle
@@ -133,7 +140,7 @@ def stage(
     parts = load_bundle(ears)
     recipe = StageRecipe(minutes=minutes, batch=batch, crop=crop, depth_share=depth_share)
     data, held = Tokens.join([Tokens.open(path) for path in train_tokens]), Tokens.open(dev_tokens)
-    train_stage(parts.stages[name].spec, data, held, out, recipe, parts.codec.config.coarse_levels)
+    train_stage(parts.stages[name].spec, data, held, out, recipe, parts.codec.config.coarse_levels, device=device, weights_from=start)
 
 
 @train.command()

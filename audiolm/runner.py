@@ -79,7 +79,7 @@ class StageRunner:
         self.spec, self.seed, self.ratio = spec, seed, ratio
         self.conditioned = conditioned and spec.cond_levels > 0
         self.start = self.row = start
-        self.open_until = start
+        self.open_until = start - spec.span  # nothing may be sampled yet, not even what a delay pattern begins early
         self.late = 0
         self._heard: dict[int, Tokens] = {}
         self._cond: dict[int, Tokens] = {}

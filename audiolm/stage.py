@@ -176,7 +176,7 @@ class Stage(nn.Module):
         flat = self.temporal.init_state(slots * rows)
         state = {key: value.view(slots, rows, *value.shape[1:]) for key, value in flat.items()}
         state["last"] = torch.full(
-            (slots, self.spec.levels), self.spec.start_token, dtype=torch.int64, device=flat["held"].device
+            (slots, self.spec.levels), self.spec.start_token, dtype=torch.int64, device=self.tokens.offsets.device
         )
         return state
 

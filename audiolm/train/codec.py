@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from audiolm.codec import CodecConfig, SoundStream
@@ -47,12 +48,37 @@ def codec_weights(codec: SoundStream) -> dict[str, Tensor]:
     return {name: value for name, value in codec.state_dict().items() if name.startswith(keep)}
 
 
-def train_codec(parts: list[tuple[Corpus, float]], out: str | Path, config: CodecConfig, recipe: CodecRecipe) -> SoundStream:
-    """Train a codec on weighted corpora until the recipe's minutes are over; the weights are in ``out/codec.safetensors``."""
+def resume_codec(codec: SoundStream, path: Path) -> None:
+    """Load weights that :func:`train_codec` wrote; the averages behind the codebooks start from them."""
+    codec.load_state_dict(load_file(path), strict=False)
+    rvq = codec.rvq
+    assert isinstance(rvq, TrainableRVQ)
+    rvq.total.copy_(rvq.codebooks)
+    rvq.use.fill_(1.0)
+
+
+def train_codec(
+    parts: list[tuple[Corpus, float]],
+    out: str | Path,
+    config: CodecConfig,
+    recipe: CodecRecipe,
+    *,
+    device: str = "cpu",
+    weights_from: Path | None = None,
+) -> SoundStream:
+    """Train a codec on weighted corpora until the recipe's minutes are over; the weights are in ``out/codec.safetensors``.
+
+    ``weights_from`` starts afresh from earlier weights: a new optimizer and schedule, no unquantized phase.
+    """
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     codec = trainable_codec(config).train()
     rvq = codec.rvq
+    warm_steps = recipe.warm_steps
+    if weights_from is not None:
+        resume_codec(codec, weights_from)
+        warm_steps = 0
+    codec.to(device)
     assert isinstance(rvq, TrainableRVQ)
     weights = [p for p in codec.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.rate, betas=(0.8, 0.99))
@@ -60,18 +86,18 @@ def train_codec(parts: list[tuple[Corpus, float]], out: str | Path, config: Code
     batches = crops(parts, int(recipe.seconds * config.sample_rate) // 640 * 640, recipe.batch, recipe.seed)
     pool: list[Tensor] = []
     while not run.done:
-        audio = next(batches)
+        audio = next(batches).to(device)
         z = codec.encoder.latent(audio)
         losses: dict[str, Tensor] = {}
-        if run.step < recipe.warm_steps:
-            if run.step >= recipe.warm_steps - recipe.seed_batches:
+        if run.step < warm_steps:
+            if run.step >= warm_steps - recipe.seed_batches:
                 pool.append(z.detach().reshape(-1, config.latent))
             quantized = z
         else:
             if pool:
                 rvq.seed(torch.cat(pool))
                 pool = []
-            keep = dropped_levels(len(audio), config.levels, recipe.dropout, generator)
+            keep = dropped_levels(len(audio), config.levels, recipe.dropout, generator).to(device)
             quantized, _, losses["commitment"] = rvq(z, keep)
         fake = codec.decoder.synthesize(quantized)
         losses["mel"] = mel_distance(audio, fake)
@@ -88,4 +114,4 @@ def train_codec(parts: list[tuple[Corpus, float]], out: str | Path, config: Code
         if run.save_due:
             save_weights(Path(out) / "codec.safetensors", codec_weights(codec))
     save_weights(Path(out) / "codec.safetensors", codec_weights(codec), {"steps": run.step})
-    return codec.eval()
+    return codec.cpu().eval()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -105,20 +106,38 @@ def evaluate(stage: Stage, data: StageData, batches: int = 8, *, drop: bool = Fa
     stage.eval()
     data.rng = np.random.default_rng(1)
     losses = []
+    device = next(stage.parameters()).device
     for _ in range(batches):
-        tokens, cond = data.batch(4)
+        tokens, cond = (part if part is None else part.to(device) for part in data.batch(4))
+        assert tokens is not None
         if drop and cond is not None:
             cond = torch.full_like(cond, stage.spec.cond_mask)
         losses.append(stage_loss(stage, tokens, cond, 0))
     stage.train()
-    return torch.stack(losses).mean(0)
+    return torch.stack(losses).mean(0).cpu()
 
 
-def train_stage(spec: StageSpec, train: Tokens, dev: Tokens, out: str | Path, recipe: StageRecipe, coarse_levels: int = 4) -> Stage:
-    """Train one stage; the weights of the best held-out likelihood are in ``out/NAME.safetensors``."""
+def train_stage(
+    spec: StageSpec,
+    train: Tokens,
+    dev: Tokens,
+    out: str | Path,
+    recipe: StageRecipe,
+    coarse_levels: int = 4,
+    *,
+    device: str = "cpu",
+    weights_from: Path | None = None,
+) -> Stage:
+    """Train one stage; the weights of the best held-out likelihood are in ``out/NAME.safetensors``.
+
+    ``weights_from`` starts afresh from earlier weights with a new optimizer and schedule.
+    """
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     stage = Stage(spec).train()
+    if weights_from is not None:
+        stage.load_state_dict(load_file(weights_from))
+    stage.to(device)
     optimizer = torch.optim.AdamW(stage.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
     data = StageData(train, spec, coarse_levels, recipe.crop, recipe.seed)
     held = StageData(dev, spec, coarse_levels, recipe.crop, 1)
@@ -129,7 +148,8 @@ def train_stage(spec: StageSpec, train: Tokens, dev: Tokens, out: str | Path, re
         feed = corrupt(tokens, spec, recipe, generator)
         cond = drop_conditioning(cond, spec, recipe.cond_dropout, generator)
         start = int(torch.randint(0, 1 << 20, (1,), generator=generator))
-        loss = stage_loss(stage, tokens, cond, start, feed, recipe.depth_share).mean()
+        moved = (part if part is None else part.to(device) for part in (tokens, cond))
+        loss = stage_loss(stage, *moved, start, feed.to(device), recipe.depth_share).mean()  # type: ignore[misc]
         set_rate(optimizer, cosine(run.progress, recipe.rate))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -144,4 +164,4 @@ def train_stage(spec: StageSpec, train: Tokens, dev: Tokens, out: str | Path, re
                 best = float(levels.mean())
                 save_weights(path, stage.state_dict(), {"dev_nll": best, "steps": run.step})
         if run.done:
-            return stage.eval()
+            return stage.cpu().eval()
