@@ -140,10 +140,11 @@ class Inbox:
 
     With `merge` = `position` the next frame is the one of the smallest position among the wanted inputs, and none is
     taken while one of them is empty and has not ended: the order never depends on which arrived first. Control and
-    feedback frames come before the first frame whose position is not below theirs.
+    feedback frames come before the first frame whose position is not below theirs; where a node has a clock of its own
+    (`Node.position`), as soon as that clock has come there.
     """
 
-    __slots__ = ("by_position", "clock", "last_taken", "late", "main", "only", "ports", "side")
+    __slots__ = ("by_position", "clock", "last_taken", "late", "main", "only", "own", "ports", "side")
 
     def __init__(self, ports: Sequence[Port], merge: str = "position") -> None:
         self.ports = tuple(ports)
@@ -151,7 +152,8 @@ class Inbox:
         self.side = tuple(port for port in ports if port.side)
         self.only = self.main[0] if len(self.main) == 1 and not self.side else None
         self.by_position = merge == "position"
-        self.clock = -1  # position of the last frame taken from a main port
+        self.clock = -1  # where the last thing done began: position of the last main frame, or the node's own clock
+        self.own: int | None = None  # the node's own clock now
         self.late = 0
         self.last_taken = any(port.drained for port in self.main)
 
@@ -167,13 +169,20 @@ class Inbox:
             return only if only.queue and (wanted is None or only.input in wanted) else None
         port = self._pick_main(wanted)
         if self.side:
-            due = max(self.clock, -1 if clock is None else clock)
-            if port is not None and port.queue:
-                due = max(due, port.queue[0].position)
+            due = self._due(port, clock)
             for side in self.side:
                 if side.queue and side.queue[0].position <= max(due, 0):
                     return side
         return port
+
+    def _due(self, port: Port | None, own: int | None) -> int:
+        """The position up to which control is due, before a frame is taken from `port`."""
+        if own is None:
+            return max(self.clock, port.queue[0].position) if port is not None and port.queue else self.clock
+        if self.own is not None and own > self.own:
+            self.clock = self.own
+        self.own = own
+        return own
 
     def _pick_main(self, wanted: frozenset[str] | None) -> Port | None:
         best: Port | None = None
@@ -198,7 +207,7 @@ class Inbox:
             return None
         port.got += 1
         if not port.side:
-            self.clock = frame.position
+            self.clock = frame.position if self.own is None else self.clock
             if frame.flags & LAST:
                 port.drained = self.last_taken = True
         elif port.spec.kind == CONTROL and 0 < frame.position <= self.clock:
