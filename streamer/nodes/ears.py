@@ -1,31 +1,38 @@
 """The ears and the mouth: sound to acoustic tokens, sound to semantic tokens, tokens to sound.
 
-`acoustic` and `semantic_tokens` each have a door of their own, so that sound is made safe wherever it comes from; both doors see the
-same samples and do the same to them.
+`acoustic` and `semantic_tokens` each have a door of their own, so that sound is made safe wherever it comes from; both
+doors see the same samples and do the same to them. Sessions that have a tick at once are stepped side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from audiolm.door import Door, DoorConfig, DoorState
-from audiolm.errors import InputError as DoorError
-from audiolm.ticks import TICK, Samples, TickAssembler
+from audiolm.ticks import SAMPLE_RATE, TICK, Samples, TickAssembler
 from streamer.errors import InputError
 from streamer.frame import ACOUSTIC, AUDIO, FINE, HEARD, SEMANTIC, Frame
 from streamer.node import Build, Facts, Saved, SessionInfo, named_inputs
+from streamer.nodes.feed import says_it_as_ours
 from streamer.nodes.model import ModelNode, ModelSettings, Outlet, describe
+
+__all__ = ["AcousticNode", "DecoderNode", "SemanticTokensNode"]
 
 
 class EarSettings(ModelSettings):
     """Settings of `acoustic` and `semantic_tokens`."""
 
-    gain: Literal["auto", "off"] = Field(default="auto", description="bring the input to the level of the training data")
+    gain: Literal["auto", "off"] = Field(
+        default="auto", description="bring the input to the level of the training data"
+    )
 
 
 @dataclass
@@ -41,7 +48,7 @@ class EarState:
 
 
 class Ear(ModelNode):
-    """What both ears share: samples of any chunking to clean ticks."""
+    """What both ears share: samples of any chunking to clean ticks, and those of several sessions side by side."""
 
     accepts = (AUDIO,)
     Config = EarSettings
@@ -72,37 +79,76 @@ class Ear(ModelNode):
     def load(self, saved: Saved, info: SessionInfo) -> EarState:
         """The state again."""
         state = self.init_state(info)
-        self.load_part(state.slot, saved["part"])
-        state.door = self.door.load({key: np.asarray(value) for key, value in saved["door"].items()})
-        own = saved["own"]
-        state.heard, state.ended, state.out.seq = int(own["heard"]), bool(own["ended"]), int(own["seq"])
-        state.ticks.load({key: np.asarray(value) for key, value in own["ticks"].items()})
+        with self.letting_go(info.id):
+            self.load_part(state.slot, saved["part"])
+            state.door = self.door.load({key: np.asarray(value) for key, value in saved["door"].items()})
+            own = saved["own"]
+            state.heard, state.ended, state.out.seq = int(own["heard"]), bool(own["ended"]), int(own["seq"])
+            state.ticks.load({key: np.asarray(value) for key, value in own["ticks"].items()})
         return state
 
-    def position(self, state: EarState) -> int:
-        """Samples taken."""
-        return state.heard * TICK
-
-    def clean(self, frame: Frame, state: EarState) -> Iterator[Samples]:
-        """The ticks that `frame` completes, through the door.
+    def step(self, frame: Frame, state: EarState, input: str) -> Iterable[Frame]:  # noqa: A002
+        """One tick after another of what `frame` completes.
 
         Raises:
             InputError: sound at another rate.
         """
-        if frame.rate != 16_000:
-            raise InputError(f"node {self.name!r} takes sound at 16000 Hz, {frame.rate} Hz came; resample it at the source")
-        try:
-            for tick in state.ticks.push(frame.array):
-                state.heard += 1
-                yield self.door.step(tick, state.door)
-        except DoorError as error:
-            raise InputError(str(error)) from error
+        _ = input
+        if self.takes(frame, state):
+            for tick in self.clean(frame, state):
+                yield from self.give(self.work({state.slot: tick})[state.slot], state)
+        yield from self.after(frame, state)
+
+    def step_many(self, batch: Sequence[tuple[Frame, EarState, str]]) -> Sequence[Iterable[Frame]]:
+        """Sessions that have one tick each are stepped by one call of the engine."""
+        if len(batch) == 1 or any(state.ticks.held + frame.shape[0] >= 2 * TICK for frame, state, _ in batch):
+            return super().step_many(batch)
+        ticks = {
+            state.slot: tick
+            for frame, state, _ in batch
+            if self.takes(frame, state)
+            for tick in self.clean(frame, state)
+        }
+        done = self.work(ticks) if ticks else {}
+        return [
+            chain(self.give(done[state.slot], state) if state.slot in done else (), self.after(frame, state))
+            for frame, state, _ in batch
+        ]
+
+    def clean(self, frame: Frame, state: EarState) -> Iterator[Samples]:
+        """The ticks that `frame` completes, through the door."""
+        if frame.rate != SAMPLE_RATE:
+            message = f"node {self.name!r} takes sound at {SAMPLE_RATE} Hz, {frame.rate} Hz came"
+            raise InputError(message + "; resample it at the source")
+        with says_it_as_ours():
+            ticks = state.ticks.push(frame.array)
+        for tick in ticks:
+            state.heard += 1
+            yield self.door.step(tick, state.door)
+
+    def takes(self, frame: Frame, state: EarState) -> bool:
+        """Whether the sound of this frame is listened to."""
+        _ = frame, state
+        return True
+
+    @abstractmethod
+    def work(self, ticks: Mapping[int, Samples]) -> Mapping[int, Any]:
+        """The engine's answer to one tick a slot."""
+
+    @abstractmethod
+    def give(self, made: Any, state: EarState) -> Iterator[Frame]:
+        """The frames of one answer."""
+
+    @abstractmethod
+    def after(self, frame: Frame, state: EarState) -> Iterator[Frame]:
+        """What follows when all ticks of `frame` are done: the end of the stream with its last one."""
 
 
 class AcousticNode(Ear):
     """Sound to acoustic tokens: `acoustic` `[2, levels]` a tick, heard.
 
-    In mode `resynthesize` it takes the voice only (frames with `role: voice`); what is said comes by the semantic tokens.
+    In mode `resynthesize` it takes the voice only (frames with `role: voice`); what is said comes by the semantic
+    tokens.
     """
 
     type_name = "acoustic"
@@ -116,27 +162,36 @@ class AcousticNode(Ear):
         levels = int(describe(config, build)["codec"]["levels"])
         return Facts(named_inputs(cls.accepts), frozenset(cls.emits), levels_out={ACOUSTIC: levels})
 
-    def step(self, frame: Frame, state: EarState, input: str) -> Iterable[Frame]:  # noqa: A002
+    def takes(self, frame: Frame, state: EarState) -> bool:
+        """In mode `resynthesize` the voice alone."""
+        return not state.ended and not _is_words(frame, state)
+
+    def work(self, ticks: Mapping[int, Samples]) -> Mapping[int, Any]:
+        """Acoustic tokens."""
+        return self.engine.encode(ticks)
+
+    def give(self, made: Any, state: EarState) -> Iterator[Frame]:
         """One frame of tokens a tick."""
-        _ = input
-        if state.ended:
-            return
-        voice_over = state.out.info.mode == "resynthesize" and frame.payload and frame.meta.get("role") != "voice"
-        if not voice_over:
-            for tick in self.clean(frame, state):
-                codes = self.engine.encode({state.slot: tick})[state.slot]
-                yield state.out.frame(codes, (state.heard - 1) * TICK, generated=False)
-        if frame.last or voice_over:
+        yield state.out.frame(made, (state.heard - 1) * TICK, generated=False)
+
+    def after(self, frame: Frame, state: EarState) -> Iterator[Frame]:
+        """The end comes with the last frame, or with the first that is not the voice."""
+        if not state.ended and (frame.last or _is_words(frame, state)):
             state.ended = True
             yield state.out.end(state.heard * TICK)
+
+
+def _is_words(frame: Frame, state: EarState) -> bool:
+    """Whether this is what is to be said in another voice, not that voice."""
+    return state.out.info.mode == "resynthesize" and bool(frame.payload) and frame.meta.get("role") != "voice"
 
 
 class SemanticTokensNode(Ear):
     """Sound to semantic tokens: one a tick, `lookahead` ticks later.
 
-    At the end of a prompt the tokens inside the look-ahead are left to the semantic stage, which samples them; the position of the `LAST`
-    frame is where the prompt ends. In mode `resynthesize`
-    there is no such stage, so silence is fed until the last tick of the input can be spoken.
+    At the end of a prompt the tokens inside the look-ahead are left to the semantic stage, which samples them; the
+    position of the `LAST` frame is where the prompt ends. In mode `resynthesize` there is no such stage, so silence is
+    fed until the last tick of the input can be spoken.
     """
 
     type_name = "semantic_tokens"
@@ -146,27 +201,28 @@ class SemanticTokensNode(Ear):
     @classmethod
     def facts(cls, config: EarSettings, build: Build) -> Facts:
         """The bundle says how far it looks ahead."""
-        return Facts(named_inputs(cls.accepts), frozenset(cls.emits), delay=int(describe(config, build)["tokenizer"]["lookahead"]) * TICK)
+        delay = int(describe(config, build)["tokenizer"]["lookahead"]) * TICK
+        return Facts(named_inputs(cls.accepts), frozenset(cls.emits), delay=delay)
 
-    def step(self, frame: Frame, state: EarState, input: str) -> Iterable[Frame]:  # noqa: A002
-        """One token a tick."""
-        _ = input
-        for tick in self.clean(frame, state):
-            yield from self._token(tick, state)
-        if frame.last:
-            if state.out.info.mode == "resynthesize":
-                yield from self._flush(state)
-            yield state.out.end(state.heard * TICK)
+    def work(self, ticks: Mapping[int, Samples]) -> Mapping[int, Any]:
+        """Semantic tokens, or None while there is none."""
+        return self.engine.listen(ticks)
 
-    def _token(self, tick: Samples, state: EarState) -> Iterator[Frame]:
-        token = self.engine.listen({state.slot: tick})[state.slot]
-        if token is not None:
-            yield state.out.frame([token], (state.heard - 1 - self.parts.lookahead) * TICK, generated=False)
+    def give(self, made: Any, state: EarState) -> Iterator[Frame]:
+        """One token a tick, as soon as there is one."""
+        if made is not None:
+            yield state.out.frame([made], (state.heard - 1 - self.parts.lookahead) * TICK, generated=False)
 
-    def _flush(self, state: EarState) -> Iterator[Frame]:
-        for _ in range(self.parts.lookahead + self.parts.ahead):
-            state.heard += 1
-            yield from self._token(self.door.step(np.zeros(TICK, np.float32), state.door), state)
+    def after(self, frame: Frame, state: EarState) -> Iterator[Frame]:
+        """The end, in mode `resynthesize` behind the tokens that silence brings out."""
+        if not frame.last:
+            return
+        if state.out.info.mode == "resynthesize":
+            for _ in range(self.parts.lookahead + self.parts.ahead):
+                state.heard += 1
+                silence = self.door.step(np.zeros(TICK, np.float32), state.door)
+                yield from self.give(self.work({state.slot: silence})[state.slot], state)
+        yield state.out.end(state.heard * TICK)
 
 
 @dataclass
@@ -179,7 +235,11 @@ class VoiceState:
 
 
 class DecoderNode(ModelNode):
-    """Tokens to sound: a tick of `fine` (or of `acoustic`, in mode `reconstruct`) to 640 samples, heard or generated as the tokens were."""
+    """Tokens to sound, heard or generated as the tokens were.
+
+    Takes ticks of `fine` (or of `acoustic`, in mode `reconstruct`) with any number of levels up to the codec's; gives
+    640 samples a tick.
+    """
 
     type_name = "decoder"
     accepts = {"fine": (FINE, ACOUSTIC)}  # noqa: RUF012 - a class constant
@@ -209,28 +269,55 @@ class DecoderNode(ModelNode):
     def load(self, saved: Saved, info: SessionInfo) -> VoiceState:
         """The state again."""
         state = self.init_state(info)
-        self.load_part(state.slot, saved["part"])
-        state.position, state.out.seq = int(saved["own"]["position"]), int(saved["own"]["seq"])
+        with self.letting_go(info.id):
+            self.load_part(state.slot, saved["part"])
+            state.position, state.out.seq = int(saved["own"]["position"]), int(saved["own"]["seq"])
         return state
 
     def step(self, frame: Frame, state: VoiceState, input: str) -> Iterable[Frame]:  # noqa: A002
         """The sound of one frame's ticks.
 
         Raises:
-            InputError: not whole ticks, or more levels than the codec has.
+            InputError: not whole ticks, more levels than the codec has, or tokens out of its range.
         """
         _ = input
-        per = self.parts.frames_per_tick
-        if frame.shape[0] % per or (frame.payload and frame.shape[1] > self.parts.codec.config.levels):
-            raise InputError(
-                f"node {self.name!r} takes [{per} x ticks, up to {self.parts.codec.config.levels}] tokens, {list(frame.shape)} came"
-            )
-        for codes in frame.array.astype(np.int64).reshape(-1, per, frame.shape[1]) if frame.payload else ():
-            sound = self.engine.decode({state.slot: codes})[state.slot]
-            yield state.out.frame(sound, state.position, generated=not frame.flags & HEARD, **_role(frame))
-            state.position += TICK
+        for codes in self._ticks(frame):
+            yield self._sound(self.engine.decode({state.slot: codes})[state.slot], frame, state)
         if frame.last:
             yield state.out.end(state.position)
+
+    def step_many(self, batch: Sequence[tuple[Frame, VoiceState, str]]) -> Sequence[Iterable[Frame]]:
+        """Sessions that have one tick each are stepped by one call of the engine."""
+        if len(batch) == 1 or any(frame.shape[0] > self.parts.frames_per_tick for frame, _, _ in batch):
+            return super().step_many(batch)
+        ticks = {state.slot: codes for frame, state, _ in batch for codes in self._ticks(frame)}
+        done = self.engine.decode(ticks) if ticks else {}
+        return [self._after(done.get(state.slot), frame, state) for frame, state, _ in batch]
+
+    def _after(self, sound: Samples | None, frame: Frame, state: VoiceState) -> Iterator[Frame]:
+        if sound is not None:
+            yield self._sound(sound, frame, state)
+        if frame.last:
+            yield state.out.end(state.position)
+
+    def _sound(self, sound: Samples, frame: Frame, state: VoiceState) -> Frame:
+        made = state.out.frame(sound, state.position, generated=not frame.flags & HEARD, **_role(frame))
+        state.position += TICK
+        return made
+
+    def _ticks(self, frame: Frame) -> npt.NDArray[np.int64]:
+        """The tokens of a frame as `[ticks, 2, levels]`, checked."""
+        per, config = self.parts.frames_per_tick, self.parts.codec.config
+        if not frame.payload:
+            return np.zeros((0, per, 1), np.int64)
+        tokens = frame.array.astype(np.int64)
+        if len(tokens) % per or tokens.shape[1] > config.levels:
+            expected = f"[{per} x ticks, up to {config.levels}]"
+            raise InputError(f"node {self.name!r} takes tokens {expected}, {list(frame.shape)} came")
+        if tokens.max() >= config.cardinality:
+            message = f"node {self.name!r} takes tokens from 0 to {config.cardinality - 1}, {tokens.max()} came"
+            raise InputError(message + "; they are of another model")
+        return tokens.reshape(-1, per, tokens.shape[1])
 
 
 def _role(frame: Frame) -> dict[str, Any]:

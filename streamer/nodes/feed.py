@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import structlog
@@ -19,7 +19,7 @@ from streamer.errors import InputError
 from streamer.frame import AUDIO, HEARD, Frame
 from streamer.node import Build, Mode, SessionInfo
 
-__all__ = ["Rest", "TickFeed", "keeps", "prompt_limit", "rest_for", "say", "says_it_as_ours", "true_length"]
+__all__ = ["Rest", "TickFeed", "keeps", "logger", "prompt_limit", "rest_for", "say", "says_it_as_ours", "true_length"]
 
 Rest = Literal["auto", "drop", "pad"]
 WHOLE_INPUT: frozenset[Mode] = frozenset({"reconstruct", "resynthesize"})  # modes whose output is as long as the input
@@ -34,12 +34,17 @@ def says_it_as_ours() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def say(node: str, session: str, file: str, notes: Iterable[str]) -> None:
-    """Log what was done to an input. Never on standard output, which may carry sound."""
+def logger() -> Any:
+    """The program's logger, else one on standard error. Never on standard output, which may carry sound."""
     plain = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
-    logger = structlog.get_logger() if structlog.is_configured() else plain
+    return structlog.get_logger() if structlog.is_configured() else plain
+
+
+def say(node: str, session: str, file: str, notes: Iterable[str]) -> None:
+    """Log what was done to an input."""
+    out = logger()
     for note in notes:
-        logger.info("input", node=node, session=session, file=file, note=note)
+        out.info("input", node=node, session=session, file=file, note=note)
 
 
 def rest_for(rest: Rest, mode: Mode) -> Literal["drop", "pad"]:

@@ -1,12 +1,13 @@
 """The model behind the nodes of a graph: loaded once, one engine, one slot a session.
 
-Everything that the model nodes share is here; what each does is in `ears`, `stages` and `voice`.
+Everything that the model nodes share is here; what each does is in `ears` and `stages`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from streamer.frame import GENERATED, HEARD, Frame
 from streamer.node import Build, Node, SessionInfo, Settings
 
 FRAME_SAMPLES = 320  # samples of one 50 Hz frame
+SAMPLING = ("temperature", "top_k", "top_p", "guidance")  # what a stage samples by
 
 
 class ModelSettings(Settings):
@@ -76,7 +78,8 @@ def bundle_of(config: ModelSettings, build: Build) -> str:
     """
     name = config.bundle or build.bundle
     if not name:
-        raise ConfigError(f"node {build.name!r} needs a model: set `bundle` in the config or pass --bundle NAME_OR_PATH")
+        message = f"node {build.name!r} needs a model"
+        raise ConfigError(message + ": set `bundle` in the config or pass --bundle NAME_OR_PATH")
     return name
 
 
@@ -128,6 +131,15 @@ class ModelNode(Node):
         """The engine of the graph."""
         return self.shared.engine
 
+    @contextmanager
+    def letting_go(self, session: str) -> Iterator[None]:
+        """Give the slot back when what follows fails: a state that was never made is never closed."""
+        try:
+            yield
+        except Exception:
+            self.shared.release(session)
+            raise
+
     def load_part(self, slot: int, saved: dict[str, Any]) -> None:
         """Write the part's saved state into a slot.
 
@@ -146,7 +158,7 @@ def sampling_of(default: Sampling, info: dict[str, Any]) -> Sampling:
     Raises:
         ConfigError: a value out of range.
     """
-    values = {name: getattr(default, name) if info.get(name) is None else info[name] for name in ("temperature", "top_k", "top_p", "guidance")}
+    values = {name: getattr(default, name) if info.get(name) is None else info[name] for name in SAMPLING}
     try:
         return Sampling(**values)
     except AudioLMError as error:
