@@ -81,6 +81,8 @@ class StageRunner:
         self.start = self.row = start
         self.open_until = start - spec.span  # nothing may be sampled yet, not even what a delay pattern begins early
         self.late = 0
+        self._nothing = np.zeros(spec.levels, np.int64)
+        self._masks = (np.zeros(spec.levels, np.bool_), np.ones(spec.levels, np.bool_))
         self._heard: dict[int, Tokens] = {}
         self._cond: dict[int, Tokens] = {}
         self._rows: deque[tuple[Tokens, npt.NDArray[np.bool_]]] = deque(maxlen=spec.span + 1)
@@ -164,14 +166,32 @@ class StageRunner:
 
     def next_row(self) -> Row | None:
         """The next row, or None while something that it needs is not there yet."""
-        spec, row = self.spec, self.row
         cond = self._conditioning()
         if cond is None and self.conditioned:
             return None
+        known = self._skewed() if self.spec.span else self._whole()
+        if known is None:
+            return None
+        forced, is_forced = known
+        u = None
+        if not is_forced.all():
+            u = uniforms(self.seed, self.spec.index, self.row - self.start, self.spec.levels)
+        return Row(self.row, cond, forced, is_forced, u)
+
+    def _whole(self) -> tuple[Tokens, npt.NDArray[np.bool_]] | None:
+        """What is forced of a row that is one frame: all of it, or nothing."""
+        heard = self._heard.get(self.row)
+        if heard is None and self.row >= self.open_until:
+            return None
+        return self._nothing if heard is None else heard, self._masks[heard is not None]
+
+    def _skewed(self) -> tuple[Tokens, npt.NDArray[np.bool_]] | None:
+        """What is forced of a row whose levels are of as many frames."""
+        spec = self.spec
         forced = np.full(spec.levels, spec.start_token, np.int64)
         is_forced = np.ones(spec.levels, np.bool_)
         for level in range(spec.levels):
-            frame = row - (level if spec.span else 0)
+            frame = self.row - level
             if frame < self.start:
                 continue
             heard = self._heard.get(frame)
@@ -181,8 +201,7 @@ class StageRunner:
                 forced[level], is_forced[level] = 0, False
             else:
                 return None
-        u = None if is_forced.all() else uniforms(self.seed, spec.index, row - self.start, spec.levels)
-        return Row(row, cond, forced, is_forced, u)
+        return forced, is_forced
 
     def _conditioning(self) -> Tokens | None:
         if not self.spec.cond_levels:
@@ -202,7 +221,9 @@ class StageRunner:
         self._heard.pop(done, None)
         if done < self.start:
             return []
-        picks = [self._rows[level if spec.span else 0] for level in range(spec.levels)]
+        if not spec.span:
+            return [Emitted(done, tokens, row.sampling)]
+        picks = [self._rows[level] for level in range(spec.levels)]
         frame = np.asarray([tokens[level] for level, (tokens, _) in enumerate(picks)], np.int64)
         generated = not all(mask[level] for level, (_, mask) in enumerate(picks))
         return [Emitted(done, frame, generated)]
