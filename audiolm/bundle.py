@@ -16,7 +16,8 @@ SHA-256, every name and shape.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from audiolm.codec import CodecConfig, SoundStream
-from audiolm.errors import AudioLMError, BundleError
+from audiolm.errors import AudioLMError, BundleError, ConfigError
 from audiolm.parts import STAGES, Parts
 from audiolm.sampler import Sampling
 from audiolm.stage import Stage, StageSpec
@@ -187,6 +188,8 @@ def read_config(name_or_path: str | Path) -> dict[str, Any]:
         raise BundleError(f"{path} lacks {', '.join(missing)}; the bundle is damaged, fetch it again")
     if not isinstance(config["checksums"], dict):
         raise BundleError(f"{path}: checksums must be an object; the bundle is damaged, fetch it again")
+    with _blaming(path):
+        _sizes(config)
     return config
 
 
@@ -197,36 +200,45 @@ def load_bundle(name_or_path: str | Path) -> Parts:
         BundleError: it is missing, truncated, tampered with, of another version, or its parts do not fit.
     """
     root, config = find(name_or_path), read_config(name_or_path)
-    try:
-        with torch.random.fork_rng(devices=[]):  # the first random weights must not use up the caller's noise
-            parts = _build(config)
-    except BundleError:
-        raise
-    except (AudioLMError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-        raise BundleError(f"{root / 'config.json'}: {error}; the bundle is damaged or of another version") from error
+    with _blaming(root / "config.json"), torch.random.fork_rng(devices=[]):
+        parts = _build(config)  # its first random weights must not use up the caller's noise
     for name in FILES:
         _load_part(root / f"{name}.safetensors", config["checksums"], _part(parts, name))
     return parts
 
 
-def _build(config: Mapping[str, Any]) -> Parts:
-    stages = {name: Stage(_dataclass(StageSpec, config["stages"][name], f"stages.{name}")) for name in STAGES}
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """What goes wrong inside is the fault of this file."""
+    try:
+        yield
+    except (AudioLMError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise BundleError(f"{path}: {what}; the bundle is damaged or of another version") from error
+
+
+def _sizes(config: Mapping[str, Any]) -> tuple[CodecConfig, TokenizerConfig, dict[str, StageSpec], dict[str, Sampling]]:
+    """The description of each part, checked; no part is made."""
+    stages = {name: _dataclass(StageSpec, config["stages"][name], f"stages.{name}") for name in STAGES}
     sampling = {name: _dataclass(Sampling, config["sampling"][name], f"sampling.{name}") for name in STAGES}
-    codec = SoundStream(_dataclass(CodecConfig, config["codec"], "codec"))
-    tokenizer = SemanticTokenizer(_dataclass(TokenizerConfig, config["tokenizer"], "tokenizer"))
-    return Parts(codec, tokenizer, stages, sampling, str(config["name"]))
+    codec = _dataclass(CodecConfig, config["codec"], "codec")
+    return codec, _dataclass(TokenizerConfig, config["tokenizer"], "tokenizer"), stages, sampling
+
+
+def _build(config: Mapping[str, Any]) -> Parts:
+    codec, tokenizer, specs, sampling = _sizes(config)
+    stages = {name: Stage(spec) for name, spec in specs.items()}
+    return Parts(SoundStream(codec), SemanticTokenizer(tokenizer), stages, sampling, str(config["name"]))
 
 
 def _dataclass(kind: type[T], values: Any, where: str) -> T:
     """Fill a flat dataclass from JSON strictly: unknown and missing keys are errors, lists become tuples."""
     if not isinstance(values, dict):
-        raise BundleError(f"config.json: {where} must be an object, got {type(values).__name__}")
+        raise ConfigError(f"{where} must be an object, got {type(values).__name__}")
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     odd = sorted(set(values) ^ known)
     if odd:
-        raise BundleError(
-            f"config.json: {where} has the wrong keys, around {', '.join(odd)}; expected {', '.join(sorted(known))}"
-        )
+        raise ConfigError(f"{where} has the wrong keys, around {', '.join(odd)}; expected {', '.join(sorted(known))}")
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
