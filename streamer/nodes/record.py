@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from pydantic import Field
 
 from streamer.errors import FrameError, InputError, unknown
-from streamer.frame import KINDS, LIMITS, Frame
+from streamer.frame import CONTROL, KINDS, LIMITS, Frame
 from streamer.node import Build, Facts, Saved, SessionInfo, Settings, Sink, Source
 
 _LENGTH = struct.Struct("<I")
@@ -142,11 +142,25 @@ class ReplaySource(Source):
         return Facts({}, frozenset(config.kinds or KINDS))
 
     async def frames(self, ctx: SessionInfo) -> AsyncIterator[Frame]:
-        """The frames of the log that `kinds` names."""
+        """The frames of the log that `kinds` names.
+
+        Raises:
+            InputError: the log is damaged, holds none of a kind that is named, or ends before one of its streams does.
+        """
         wanted = frozenset(self.config.kinds or KINDS)
-        for frame in read_log(_resolve(self.build, self.config.path, ctx)):
-            if frame.kind in wanted:
-                yield frame if frame.session == ctx.id else frame.replace(session=ctx.id)
+        path = _resolve(self.build, self.config.path, ctx)
+        left = set(self.config.kinds or ()) - {CONTROL}
+        for frame in read_log(path):
+            if frame.kind not in wanted:
+                continue
+            if frame.last:
+                left.discard(frame.kind)
+            elif frame.kind != CONTROL:
+                left.add(frame.kind)
+            yield frame if frame.session == ctx.id else frame.replace(session=ctx.id)
+        if left:
+            kinds = ", ".join(sorted(left))
+            raise InputError(f"the log {path.name!r} has no LAST frame of {kinds}: it is cut off, or never held them")
 
 
 def read_log(path: str | Path) -> Iterator[Frame]:

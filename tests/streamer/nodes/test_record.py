@@ -94,5 +94,5 @@ async def test_a_kind_that_is_not_in_the_log(registry, tmp_path):
     frame = Frame.of("semantic", np.array([1]), position=0)
     data = frame.pack()
     (tmp_path / "log").write_bytes(len(data).to_bytes(4, "little") + data)
-    with pytest.raises(NodeError, match="without a LAST frame"):
+    with pytest.raises(NodeError, match="no LAST frame of audio"):
         await replay(registry, tmp_path / "log")
