@@ -1,0 +1,192 @@
+"""The command line: which commands there are and what they take. What they do is in `streamer.commands`.
+
+Everything heavy is imported by the command that needs it, so that `--help` and `schema` answer at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streamer.commands.exits import guarded
+
+app = typer.Typer(
+    name="streamer",
+    help="Run graphs of sound and tokens: a sound goes in, its continuation streams out.",
+    epilog="Exit codes: 0 done; 2 wrong input, config, bundle or frames; 1 another failure; 130, 143 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _number(text: str) -> float:
+    """A float; typer's own message does not say what came."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a number") from error
+
+
+def _whole(text: str) -> int:
+    """An int, likewise."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from error
+
+
+Config = Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped config such as continue_file")]
+Bundle = Annotated[str | None, typer.Option(metavar="NAME_OR_PATH", help="the model, instead of the config's")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="any value of the config, e.g. nodes.coarse.temperature=0.7"),
+]
+Plugins = Annotated[str | None, typer.Option(metavar="DIR", help="folder, file or module with more node types")]
+Host = Annotated[str | None, typer.Option(metavar="NAME", help="run the nodes of this one of the config's `hosts`")]
+Input = Annotated[
+    str | None,
+    typer.Option("--input", metavar="FILE", help="for the source named `input`, else the only one with a `path`"),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", metavar="FILE", help="for the sink named `output`, else the only one with a `path`"),
+]
+Seconds = Annotated[float | None, typer.Option(parser=_number, metavar="S", help="length of the continuation")]
+PromptSeconds = Annotated[
+    float | None, typer.Option(parser=_number, metavar="S", help="use only so much of the prompt")
+]
+Seed = Annotated[
+    int | None, typer.Option(parser=_whole, metavar="N", help="of the noise: same seed and prompt, same result")
+]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object a line on standard output")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, logs and summary; errors are still said")]
+
+
+@app.command()
+@guarded
+def run(
+    config: Config,
+    *,
+    input: Input = None,  # noqa: A002 - the name of the option
+    output: Output = None,
+    bundle: Bundle = None,
+    sets: Sets = None,
+    seconds: Seconds = None,
+    prompt_seconds: PromptSeconds = None,
+    seed: Seed = None,
+    chunk_ms: Annotated[
+        float | None,
+        typer.Option(parser=_number, metavar="MS", help="cut the input into such chunks; never changes the result"),
+    ] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="pace the sources by the wall clock")] = False,
+    plugins: Plugins = None,
+    host: Host = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a config: one session from its sources to its sinks.
+
+    Progress and logs go to standard error. When a sink writes sound to standard output, the summary does too.
+    """
+    from streamer.commands.load import Request
+    from streamer.commands.run import run as command
+
+    request = Request(
+        config=config,
+        sets=tuple(sets or ()),
+        bundle=bundle,
+        plugins=plugins,
+        host=host,
+        input=input,
+        output=output,
+        seconds=seconds,
+        prompt_seconds=prompt_seconds,
+        seed=seed,
+        chunk_ms=chunk_ms,
+        realtime=realtime,
+    )
+    command(request, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+@guarded
+def check(
+    config: Config, bundle: Bundle = None, sets: Sets = None, plugins: Plugins = None, as_json: Json = False
+) -> None:
+    """Check a config without running it, and say what graph it is."""
+    from streamer.commands.load import Request
+    from streamer.commands.show import check as command
+
+    command(Request(config, tuple(sets or ()), bundle, plugins), as_json=as_json)
+
+
+@app.command()
+@guarded
+def graph(
+    config: Config,
+    svg: Annotated[str | None, typer.Option(metavar="FILE", help="draw an SVG there, instead of Mermaid")] = None,
+    bundle: Bundle = None,
+    sets: Sets = None,
+    plugins: Plugins = None,
+) -> None:
+    """Draw a config."""
+    from streamer.commands.load import Request
+    from streamer.commands.show import graph as command
+
+    command(Request(config, tuple(sets or ()), bundle, plugins), svg)
+
+
+@app.command()
+@guarded
+def nodes(
+    names: Annotated[list[str] | None, typer.Argument(help="only these types")] = None,
+    plugins: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """List the node types: what each takes and gives, and its settings."""
+    from streamer.commands.show import nodes as command
+
+    command(names or (), plugins, as_json=as_json)
+
+
+@app.command()
+@guarded
+def schema() -> None:
+    """Print the JSON Schema of a config, for editors."""
+    from streamer.commands.show import schema as command
+
+    command()
+
+
+@app.command()
+@guarded
+def bench(
+    config: Config = "continue_file",
+    *,
+    input: Input = None,  # noqa: A002 - the name of the option
+    bundle: Bundle = None,
+    sets: Sets = None,
+    seconds: Seconds = None,
+    seed: Seed = None,
+    repeat: Annotated[int, typer.Option(parser=_whole, metavar="N", help="runs; medians are given")] = 3,
+    model: Annotated[
+        bool, typer.Option(help="run the config; without it only the graph's own cost is measured")
+    ] = True,
+    plugins: Plugins = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast a config runs here: real-time factor, first sample, ticks, nodes, and the cost of a hop."""
+    from streamer.commands.bench import bench as command
+    from streamer.commands.load import Request
+
+    request = Request(config, tuple(sets or ()), bundle, plugins, input=input, seconds=seconds, seed=seed)
+    command(request, repeat=repeat, model=model, quiet=quiet, as_json=as_json)
+
+
+def main() -> None:
+    """The program `streamer`."""
+    app()

@@ -1,0 +1,76 @@
+"""Fixtures for every test: a tiny random bundle, a prompt, and the command line called in this process."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiolm.bundle import save_bundle
+from audiolm.tiny import tiny_parts
+
+RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def tone(seconds, rate=RATE, pitch=220.0, channels=1):
+    """A falling tone with a little noise, float64 [n] or [n, channels]."""
+    time = np.arange(round(seconds * rate)) / rate
+    noise = 0.01 * np.random.default_rng(0).standard_normal(len(time))
+    mono = 0.3 * np.sin(2 * np.pi * pitch * time * (1 - 0.1 * time)) + noise
+    return mono if channels == 1 else np.stack([mono] * channels, axis=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory):
+    """The path of a bundle with random weights: the whole pipeline, a few hundred kB."""
+    return str(save_bundle(tiny_parts(), tmp_path_factory.mktemp("bundles") / "tiny", card="random weights, for tests"))
+
+
+@pytest.fixture(scope="session")
+def prompt(tmp_path_factory):
+    """The path of a prompt of 0.64 s (16 ticks)."""
+    path = tmp_path_factory.mktemp("prompts") / "prompt.wav"
+    soundfile.write(path, tone(0.64), RATE, subtype="PCM_16")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def streamer():
+    """`streamer(*arguments)`: the command in this process, as a `Result`."""
+    from streamer.cli import app
+
+    def call(*arguments):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            app([str(each) for each in arguments], prog_name="streamer")
+        return Result(ended.value.code or 0, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def program():
+    """`program(*arguments, **options)`: the command as a process of its own, a `Popen`."""
+
+    def start(*arguments, **options):
+        command = [sys.executable, "-m", "streamer", *(str(each) for each in arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - links are kept
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes)
+
+    return start
