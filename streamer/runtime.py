@@ -73,7 +73,7 @@ class _Stream:
             maker, taker = seats.get(port.spec.producer), seats[port.spec.consumer]
             port.consumer = None if taker is maker else taker
             port.producer = None if taker is maker else maker
-        session.on_stop, session.on_gate = self.stop, self.regate
+        session.on_stop, session.on_gate, session.status = self.stop, self.regate, "running"
         label = session.info.id
         for name, source in graph.sources.items():
             work = self.pump(name, source, seats[name])
@@ -316,7 +316,6 @@ class _Run:
         for driver in self.drivers:
             await driver.call(session.open_cells, driver.lane.order)
             driver.lane.join(session.cells)
-        session.status = "running"
 
     async def _close(self, opened: Sequence[_Stream]) -> None:
         """Close states in their threads and abort the sinks of what did not end; called however the run ended."""
