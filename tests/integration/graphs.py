@@ -1,7 +1,5 @@
 """How these tests run a graph: shipped configs with a recorder beside them, nodes that misbehave, what came out."""
 
-# ruff: noqa: RUF012
-
 import hashlib
 import itertools
 import time
