@@ -95,7 +95,7 @@ class Session:
         self._coarse: dict[int, Tokens] = {}  # coarse tokens of generated frames whose fine levels are to come
         self._stacks: dict[int, Tokens] = {}  # complete generated frames that are to be decoded
         self._forced: dict[int, Tokens] = {}  # ticks to come whose codes were given, see force()
-        self._spoken = start  # resynthesize: the next tick to come out
+        self._spoken = start  # the next tick to come out; only resynthesize lags behind
         self.slot = engine.open()
         self._closed = False
         try:
@@ -215,13 +215,16 @@ class Session:
         self._advance()
         self._tick = now + 1
         forced = self._forced.pop(now, None)
-        return self._take(now) if forced is None else self._decode(now, forced, generated=False)
+        out = self._take(now) if forced is None else self._decode(now, forced, generated=False)
+        self._spoken = now + 1
+        self._forget()
+        return out
 
     def force(self, tick: int, *, semantic: int | None = None, codes: Tokens | None = None) -> None:
         """Decide tokens of a tick to come; :meth:`generate` takes them where it would have sampled.
 
         So a token log is replayed, and a prompt goes on as its own recording. Semantic tokens are taken up to
-        ``ahead`` ticks before they sound, so give them early enough.
+        ``ahead`` ticks before they sound, and a delay pattern begins frames ahead of time: give them early enough.
 
         Args:
             tick: on the session's clock, in ticks.
@@ -308,7 +311,8 @@ class Session:
 
     def _forget(self) -> None:
         """Drop generated frames of ticks that were heard after all: a delay pattern begins frames ahead of time."""
-        for frame in [frame for frame in self._stacks if frame < self._now_frame]:
+        first = self._spoken * self.parts.frames_per_tick
+        for frame in [frame for frame in self._stacks if frame < first]:
             del self._stacks[frame]
 
     def _run(self, name: str) -> list[Emitted]:

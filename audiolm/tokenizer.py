@@ -25,8 +25,10 @@ from audiolm.streaming import State, StreamingModule, assign
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of a tokenizer. ``layer`` blocks are run; ``layers`` were trained. ``window`` is in ticks;
-    ``components`` of the embedding are whitened for the clusters.
+    """Sizes of a tokenizer.
+
+    ``layer`` blocks are run; ``layers`` were trained. ``window`` is in ticks; ``components`` of the embedding are
+    whitened for the clusters.
 
     Raises:
         ConfigError: a size that cannot be.
@@ -155,8 +157,9 @@ class SemanticTokenizer(StreamingModule):
         self.ring = Ring(config.window, config.sinks, config.heads, config.width // config.heads)
         self.frame_size, self.delay = tick, config.lookahead * tick
         self.rate_in, self.rate_out = 16000, 16000 / tick
-        # Distances are taken in whitened principal components: else the few directions that carry loudness decide alone, and pitch
-        # has no say (measured: chroma explained by the tokens of piano rises from 0 to 0.4, docs/decisions.md).
+        # Distances are taken in whitened principal components: else the few directions that carry loudness decide
+        # alone, and pitch has no say (measured: chroma explained by the tokens of piano rises from 0 to 0.4,
+        # docs/decisions.md).
         self.register_buffer("mean", torch.zeros(config.width))
         self.register_buffer("whitening", torch.eye(config.width, config.components))
         self.register_buffer("centroids", torch.randn(config.clusters, config.components))

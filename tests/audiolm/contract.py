@@ -70,7 +70,7 @@ def _keeps_idle_slots(module, pieces, whole):
     rng = np.random.default_rng(1)
     while at < len(pieces):
         goes = bool(rng.integers(2))
-        active = torch.tensor([slot == 1 and goes or slot != 1 and bool(rng.integers(2)) for slot in range(slots)])
+        active = torch.tensor([(slot == 1 and goes) or (slot != 1 and bool(rng.integers(2))) for slot in range(slots)])
         x = pieces[int(rng.integers(len(pieces)))].clone()
         x[1] = pieces[at][1]
         before = _bits(state)

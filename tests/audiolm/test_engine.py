@@ -153,7 +153,7 @@ def test_state_size_and_rows_of_guidance():
     assert guided.save(0)["coarse.held"].shape[0] == 2
     assert guided.save(0)["fine.held"].shape[0] == 1
     plain.set_sampling(0, "coarse", Sampling(guidance=1.0))
-    with pytest.raises(EngineError, match="guided=.'coarse'"):
+    with pytest.raises(EngineError, match=r"guided=.'coarse'"):
         plain.set_sampling(0, "coarse", Sampling(guidance=2.0))
 
 
@@ -264,3 +264,16 @@ def test_parts_may_step_in_threads_of_their_own():
         engine.close(slot)
     worker.join()
     assert got == [expected]
+
+
+@pytest.mark.parametrize("part", ["encoder", "fine"])
+def test_a_slot_is_reset_between_steps_never_within(part):
+    """Else the step would write back what the reset has cleared."""
+    engine, opened = Engine(tiny().parts, slots=2), threading.Event()
+    engine.open()
+    opener = threading.Thread(target=lambda: (engine.open(), opened.set()))
+    with engine._locks[part]:  # a step is going on
+        opener.start()
+        assert not opened.wait(0.1)
+    opener.join(10)
+    assert opened.is_set()
