@@ -126,6 +126,10 @@ class CoarseNode(StageNode):
             wanted.add(SEMANTIC)
         return frozenset(wanted)
 
+    def position(self, state: StageState) -> int:
+        """Where the next frame is heard first: with a delay pattern, frames behind it read it too."""
+        return super().position(state) - self.parts.stages["fine"].spec.span * FRAME_SAMPLES
+
     def take(self, frame: Frame, state: StageState) -> None:
         """What was heard, what it shall be like, or one more tick."""
         runner, spec, per = state.runner, self.spec, self.parts.frames_per_tick
