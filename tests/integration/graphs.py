@@ -1,5 +1,6 @@
 """How these tests run a graph: shipped configs with a recorder beside them, nodes that misbehave, what came out."""
 
+import asyncio
 import hashlib
 import itertools
 import time
@@ -59,7 +60,7 @@ def as_int16(sound):
 
 def registry():
     made = Registry.with_builtins()
-    for node in (Pieces, Frames, Slow, SlowSink, Keep):
+    for node in (Pieces, Frames, Slow, SlowSink, LateSender, Keep):
         made.add(node)
     return made
 
@@ -183,7 +184,16 @@ class SlowSink(Keep):
     Config = SlowSettings
 
     async def write(self, frame, ctx, into):
-        import asyncio
-
         await asyncio.sleep(self.config.seconds)
         await super().write(frame, ctx, into)
+
+
+class LateSender(Keep):
+    """Asks for greedy sampling at `ctx.extra["at"]`, some ticks after that has sounded."""
+
+    type_name = "late_sender"
+
+    async def write(self, frame, ctx, into):
+        await super().write(frame, ctx, into)
+        if frame.position == ctx.extra["at"] + 8 * TICK:
+            ctx.extra["session"].send("set", position=ctx.extra["at"], temperature=0.0)
