@@ -7,6 +7,7 @@ stream that stands still never holds up the end of the program.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import stat
@@ -188,7 +189,7 @@ class PcmSink(Sink):
 
     async def _put(self, session: str, blocks: list[Samples]) -> None:
         if session not in self._pipes:
-            self._pipes[session] = await asyncio.to_thread(_Pipe, self.config.path)
+            self._pipes[session] = _Pipe(self.config.path, await _opened(self.config.path, "wb"))
         pipe = self._pipes[session]
         for block in blocks:
             await asyncio.to_thread(pipe.write, _encoded(block, self.config))
@@ -208,10 +209,10 @@ def _encoded(samples: Samples, config: PcmSettings) -> bytes:
 class _Pipe:
     """One place to write bytes to. `close` ends a `write` that waits in another thread."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: int) -> None:
         self.path = path
         self._closed = False
-        self._file = _open(path, "wb")
+        self._file = file
 
     def write(self, data: bytes) -> None:
         """Write everything, waiting for the reader where it is slow."""
@@ -231,20 +232,29 @@ class _Pipe:
             os.close(self._file)
 
 
-def _open(path: str, how: Literal["rb", "wb"]) -> int:
-    """A file descriptor; that of the program itself for `-`."""
+async def _opened(path: str, how: Literal["rb", "wb"]) -> int:
+    """A file descriptor, once a FIFO that is written to has a reader; waiting for it can be cancelled."""
+    while (file := await asyncio.to_thread(_open, path, how)) is None:  # noqa: ASYNC110 - nothing tells when it comes
+        await asyncio.sleep(LOOK_UP)
+    return file
+
+
+def _open(path: str, how: Literal["rb", "wb"]) -> int | None:
+    """A file descriptor, that of the program itself for `-`; None for a FIFO that nobody reads yet. Never waits."""
     if path == "-":
         return 0 if how == "rb" else 1
     flags = os.O_RDONLY if how == "rb" else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
-        return os.open(Path(path).expanduser(), flags, 0o666)
+        return os.open(Path(path).expanduser(), flags | os.O_NONBLOCK, 0o666)
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
         raise InputError(f"cannot open {path}: {error.strerror}; expected a FIFO or a file of raw PCM") from error
 
 
 async def _read(path: str) -> AsyncIterator[bytes]:
     """Bytes as they come, until the end."""
-    file = await asyncio.to_thread(_open, path, "rb")
+    file = await _opened(path, "rb")
     try:
         if stat.S_ISDIR(os.fstat(file).st_mode):
             raise InputError(f"{path} is a folder; expected a FIFO or a file of raw PCM")

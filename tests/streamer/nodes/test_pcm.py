@@ -218,3 +218,34 @@ def test_nonsense_settings_are_refused(bad):
     for node in (PcmSource, PcmSink):
         with pytest.raises(ValidationError):
             node.Config(**bad)
+
+
+async def test_a_fifo_without_its_other_end_can_be_left(tmp_path):
+    """Opening it must not wait in a thread, or the program could not end."""
+    os.mkfifo(tmp_path / "in")
+    os.mkfifo(tmp_path / "out")
+    writer = PcmSink(PcmSink.Config(path=str(tmp_path / "out")), Build("out"))
+    frame = Frame.of("audio", np.zeros(TICK, np.float32), position=0)
+    reading = asyncio.create_task(collect(source(tmp_path / "in")))
+    writing = asyncio.create_task(writer.write(frame, SessionInfo(), "audio"))
+    await asyncio.sleep(0.05)
+    for task in (reading, writing):
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_sound_goes_through_a_fifo(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    writer = PcmSink(PcmSink.Config(path=str(tmp_path / "fifo")), Build("out"))
+    frame = Frame.of("audio", tone(TICK), position=0)
+
+    async def write():
+        for _ in range(40):  # more than a pipe holds
+            await writer.write(frame, SessionInfo(), "audio")
+        await writer.finish(SessionInfo())
+
+    frames, _ = await asyncio.gather(collect(source(tmp_path / "fifo")), write())
+    assert len(frames) == 41
+    assert np.abs(frames[39].array - tone(TICK)).max() < 1e-4
