@@ -146,7 +146,7 @@ def machine() -> dict[str, Any]:
 
 def _cpu_model() -> str:
     """The processor's name, with family and model number: in virtual machines the name alone says little."""
-    known = {}
+    known: dict[str, str] = {}
     info = Path("/proc/cpuinfo")
     for line in info.read_text(encoding="utf8").splitlines() if info.is_file() else ():
         key, _, value = line.partition(":")

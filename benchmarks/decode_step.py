@@ -1,8 +1,8 @@
 """Our decode step beside a plain static-cache loop of the same shape and type: what ring, sinks and sampling cost.
 
 Three of ours: the temporal Transformer alone, a stage's whole sampled row (embedding, Transformer, head, sampling), and
-the same row as a graph takes it (runner, noise, engine, numpy at both ends). The peer is `plain.PlainDecoder`: token in,
-logits out, drawn by `torch.multinomial`. Both are timed with full caches.
+the same row as a graph takes it (runner, noise, engine, numpy at both ends). The peer is `plain.PlainDecoder`: token
+in, logits out, drawn by `torch.multinomial`. Both are timed with full caches.
 """
 
 from collections.abc import Iterator
@@ -54,12 +54,12 @@ def make_stage(layers: int, width: int, context: int) -> Stage:
     spec = StageSpec(
         "semantic", 0, 25, 1, VOCABULARY, window=context - sinks, layers=layers, width=width, heads=heads, sinks=sinks
     )
-    return Stage(spec).eval().requires_grad_(False)
+    return Stage(spec).eval().requires_grad_(requires_grad=False)
 
 
 def plain_step(layers: int, width: int, context: int) -> Work:
     """The peer at the last position of its cache."""
-    model = PlainDecoder(layers, width, context, VOCABULARY).eval().requires_grad_(False)
+    model = PlainDecoder(layers, width, context, VOCABULARY).eval().requires_grad_(requires_grad=False)
     token, at = torch.tensor([[3]]), torch.tensor([context - 1])
     return lambda: torch.multinomial(torch.softmax(model(token, at)[0] / TEMPERATURE, -1), 1)
 

@@ -1,9 +1,11 @@
 """Frames: making one from an array, packing it and unpacking it with every check, beside bare msgpack."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.common import Result, Work, interleave, ratio, run
 from streamer.frame import Frame
@@ -12,7 +14,7 @@ from streamer.frame import Frame
 def results(tiny: bool = False) -> Iterator[Result]:
     """Microseconds of each operation for sound, a semantic token, and a whole stack of acoustic tokens."""
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "audio": rng.standard_normal(640).astype(np.float32),
         "semantic": rng.integers(0, 512, 1),
         "fine": rng.integers(0, 1024, (2, 12)),
@@ -31,7 +33,7 @@ def results(tiny: bool = False) -> Iterator[Result]:
             )  # fmt: skip
 
 
-def make_works(frame: Frame, array: np.ndarray) -> dict[str, Work]:  # type: ignore[type-arg]
+def make_works(frame: Frame, array: NDArray[Any]) -> dict[str, Work]:
     """The three operations, and msgpack alone on the same twelve items."""
     data, kind = frame.pack(), frame.kind
     items = tuple(msgpack.unpackb(data, use_list=False))

@@ -4,6 +4,7 @@ Speed does not depend on the values of weights, only on their number; sampled to
 codes, which no step is slower or faster for.
 """
 
+import sys
 from pathlib import Path
 
 import torch
@@ -36,3 +37,13 @@ def bundle(folder: Path, *, tiny: bool) -> str:
         return DEFAULT
     parts = tiny_parts() if tiny else random_parts()
     return str(save_bundle(parts, folder / parts.name, card="Random weights, for measuring speed.\n"))
+
+
+def main() -> int:
+    """Write a bundle where one is needed, and print its name or path: `models.py FOLDER [--tiny]`."""
+    sys.stdout.write(bundle(Path(sys.argv[1]), tiny="--tiny" in sys.argv[2:]) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
