@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,13 @@ def test_output_is_a_folder(run, tmp_path):
 
 def test_empty_output(run):
     run("--output is empty", "give the name", output="")
+
+
+def test_output_over_the_input(run, tmp_path, prompt):
+    path = tmp_path / "mine.wav"
+    shutil.copy(prompt, path)
+    run("--output", "mine.wav is the file of --input", "another name", input=path, output=path)
+    assert path.read_bytes() == Path(prompt).read_bytes()
 
 
 def test_drawing_into_a_missing_folder(refused, tiny_bundle, tmp_path):

@@ -117,6 +117,8 @@ def _overrides(request: Request) -> Iterator[str]:
 
 def _end_overrides(request: Request, loaded: Loaded, registry: Registry) -> Iterator[str]:
     """The options that are settings of some node, as `PATH=VALUE`."""
+    if request.input not in (None, "-") and request.output is not None and _same(request.input, request.output):
+        raise ConfigError(f"--output {request.output} is the file of --input; give another name, to keep the input")
     for name in ENDS:
         path = getattr(request, name)
         if path is not None:
@@ -138,6 +140,10 @@ def _place(path: str, option: str) -> str:
     if not path:
         raise ConfigError(f"--{option} is empty; give the name of a file")
     return path if path == "-" else str(Path(path).absolute())
+
+
+def _same(one: str | None, other: str) -> bool:
+    return one is not None and Path(one).resolve() == Path(other).resolve()
 
 
 def _text(value: str) -> str:

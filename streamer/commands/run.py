@@ -174,7 +174,8 @@ def summary(request: Request, found: dict[str, Any]) -> str:
     made = f", {found['generated_s']:.2f} s of it generated" if found["generated_s"] else ""
     lines.append(f"sound         {whole:.2f} s{made}")
     if found["first_sample_ms"] is not None:
-        lines.append(f"first sample  {found['first_sample_ms']:.0f} ms after the end of the prompt")
+        since = "the end of the prompt" if found["heard_s"] else "the start"
+        lines.append(f"first sample  {found['first_sample_ms']:.0f} ms after {since}")
     if found["rtf"] is not None:
         lines.append(f"speed         real-time factor {found['rtf']:.2f} ({found['wall_s']:.1f} s for {whole:.1f} s)")
     if found["dropped"]:
