@@ -36,10 +36,10 @@ class DepthBlock(nn.Module):
 
         ``cache`` ``[2, B, heads, levels, head_width]`` is written at that level and read up to it.
         """
-        q, k, v = self.qkv(self.norm1(x)).view(len(x), 3, self.heads, 1, self.head_width).unbind(1)
-        cache[0, :, :, level : level + 1] = k
-        cache[1, :, :, level : level + 1] = v
-        seen = F.scaled_dot_product_attention(q, cache[0, :, :, : level + 1], cache[1, :, :, : level + 1])
+        qkv = self.qkv(self.norm1(x)).view(len(x), 3, self.heads, self.head_width)
+        cache[:, :, :, level] = qkv[:, 1:].transpose(0, 1)
+        keys, values = cache[:, :, :, : level + 1].unbind(0)
+        seen = F.scaled_dot_product_attention(qkv[:, 0, :, None], keys, values)
         return self._feed(x + self.out(seen.reshape(x.shape)))
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from audiolm.codec import SoundStream
 from audiolm.errors import ConfigError
 from audiolm.sampler import Sampling
@@ -57,7 +59,7 @@ class Parts:
             if name not in self.sampling:
                 raise ConfigError(f"a model needs sampling settings for the stage {name!r}")
         for part in (self.codec, self.tokenizer, *self.stages.values()):
-            part.eval().requires_grad_(requires_grad=False)
+            for_inference(part)
 
     @staticmethod
     def _fit(what: str, got: float, whose: str, wanted: float) -> None:
@@ -98,3 +100,15 @@ class Parts:
         """Semantic tokens that must exist beyond a tick before it can sound: L, and what delay patterns add."""
         coarse, fine = self.stages["coarse"].spec, self.stages["fine"].spec
         return coarse.ahead + -(-(coarse.span + fine.span) // self.frames_per_tick)
+
+
+def for_inference(module: nn.Module) -> None:
+    """Freeze a module and lay its matrices out for steps of batch 1; names, shapes and values stay.
+
+    A vector times a matrix whose columns lie together adds up whole columns, which runs up to twice as fast here as
+    the dot products along rows that ``nn.Linear`` takes by default (`benchmarks/decode_step.py`).
+    """
+    module.eval().requires_grad_(requires_grad=False)
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            part.weight.data = part.weight.data.t().contiguous().t()

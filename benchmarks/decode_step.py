@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from audiolm.engine import Engine
+from audiolm.parts import for_inference
 from audiolm.runner import StageRunner, drive
 from audiolm.sampler import Sampling, SamplingTensors
 from audiolm.stage import Stage, StageSpec
@@ -54,7 +55,9 @@ def make_stage(layers: int, width: int, context: int) -> Stage:
     spec = StageSpec(
         "semantic", 0, 25, 1, VOCABULARY, window=context - sinks, layers=layers, width=width, heads=heads, sinks=sinks
     )
-    return Stage(spec).eval().requires_grad_(requires_grad=False)
+    stage = Stage(spec)
+    for_inference(stage)
+    return stage
 
 
 def plain_step(layers: int, width: int, context: int) -> Work:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from audiolm.depth import DepthTransformer
+from audiolm.parts import for_inference
 from audiolm.sampler import Sampling, SamplingTensors, sample
 from benchmarks.common import Result, Times, Work, interleave, run
 
@@ -22,7 +23,7 @@ def results(tiny: bool = False) -> Iterator[Result]:
         torch.manual_seed(0)
         codes = 32 if tiny else CODES
         depth = DepthTransformer(CONTEXT, levels, codes, layers=2, width=width, heads=heads)
-        depth.eval().requires_grad_(requires_grad=False)
+        for_inference(depth)
         with torch.inference_mode():
             times = interleave(make_works(depth, codes), bursts=2 if tiny else 60, calls=2 if tiny else 10)
         yield split(name, levels, times)
