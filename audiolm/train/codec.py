@@ -1,34 +1,49 @@
-"""Training of the codec: reconstruction losses, quantizer dropout, EMA codebooks. The recipe's figures are from MEASURED.md."""
+"""Training of the codec: reconstruction losses, quantizer dropout, EMA codebooks.
 
+The unquantized phase lets the latent settle before codebooks are laid over it.
+"""
+
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from audiolm.bundle import weights_of
 from audiolm.codec import CodecConfig, SoundStream
+from audiolm.errors import ConfigError
 from audiolm.rvq import TrainableRVQ
-from audiolm.train.data import Corpus, crops
-from audiolm.train.loop import Run, cosine, save_weights, set_rate
+from audiolm.train.data import Corpus, crops, whole_ticks
+from audiolm.train.loop import Learner, Run, TrainingError, load_weights, save_weights
 from audiolm.train.losses import mel_distance, waveform_distance
 
 
 @dataclass(frozen=True)
 class CodecRecipe:
-    """How a codec is trained."""
+    """How a codec is trained.
+
+    Attributes:
+        minutes: length of the run; ``steps`` may end it earlier.
+        seconds: of each item of a batch.
+        rate: the highest learning rate.
+        warm_steps: without quantization, until the latent has settled; never more than a quarter of the run.
+        seed_batches: the codebooks start from the latents of so many last batches of that phase.
+        dropout: share of items that use a random number of levels.
+    """
 
     minutes: float = 40.0
     batch: int = 4
     seconds: float = 0.64
     rate: float = 1e-3
-    warm_steps: int = 500  # without quantization, until the latent has settled
+    warm_steps: int = 500
     seed_batches: int = 100
     waveform_weight: float = 12.0
     mel_weight: float = 4.0
     commitment_weight: float = 1.0
-    dropout: float = 0.5  # share of items that use a random number of levels
+    dropout: float = 0.5
     seed: int = 0
+    steps: int | None = None
 
 
 def trainable_codec(config: CodecConfig) -> SoundStream:
@@ -36,25 +51,90 @@ def trainable_codec(config: CodecConfig) -> SoundStream:
     return SoundStream(config, TrainableRVQ(config.levels, config.cardinality, config.latent))
 
 
+def learning(codec: SoundStream) -> TrainableRVQ:
+    """The quantizer of a codec in training.
+
+    Raises:
+        ConfigError: its codebooks cannot learn.
+    """
+    if not isinstance(codec.rvq, TrainableRVQ):
+        raise ConfigError("the codebooks of this codec cannot learn; make it with trainable_codec(config)")
+    return codec.rvq
+
+
 def dropped_levels(batch: int, levels: int, share: float, generator: torch.Generator) -> Tensor:
-    """How many levels each item keeps: all, or a uniform number for ``share`` of the items (SoundStream's quantizer dropout)."""
+    """How many levels each item keeps, int64 ``[batch]``: all, or a uniform number for ``share`` of the items.
+
+    This is SoundStream's quantizer dropout (arXiv 2107.03312, section III-D).
+    """
     few = torch.randint(1, levels + 1, (batch,), generator=generator)
     return torch.where(torch.rand(batch, generator=generator) < share, few, torch.full_like(few, levels))
 
 
-def codec_weights(codec: SoundStream) -> dict[str, Tensor]:
-    """The tensors that inference needs, each once."""
-    keep = ("rvq.codebooks", "encoder.net.", "decoder.net.")
-    return {name: value for name, value in codec.state_dict().items() if name.startswith(keep)}
-
-
-def resume_codec(codec: SoundStream, path: Path) -> None:
+def resume_codec(codec: SoundStream, path: str | Path) -> None:
     """Load weights that :func:`train_codec` wrote; the averages behind the codebooks start from them."""
-    codec.load_state_dict(load_file(path), strict=False)
-    rvq = codec.rvq
-    assert isinstance(rvq, TrainableRVQ)
+    load_weights(path, codec)
+    rvq = learning(codec)
     rvq.total.copy_(rvq.codebooks)
     rvq.use.fill_(1.0)
+
+
+class CodecLosses:
+    """What a codec is trained on: first without quantization, then with codebooks that start from its latents.
+
+    Args:
+        codec: with codebooks that can learn.
+        recipe: weights of the losses and lengths of the phases.
+        seeded: the codebooks are trained already, so there is no first phase.
+    """
+
+    def __init__(self, codec: SoundStream, recipe: CodecRecipe, *, seeded: bool) -> None:
+        self.codec, self.recipe, self.seeded = codec, recipe, seeded
+        self.rvq = learning(codec)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self._latents: deque[Tensor] = deque(maxlen=max(1, recipe.seed_batches))
+
+    def __call__(self, audio: Tensor, *, warm: bool) -> dict[str, Tensor]:
+        """The losses of a batch ``[B, T]``; with ``warm`` false the codebooks are seeded when they are not yet."""
+        z = self.codec.encoder.latent(audio)
+        losses: dict[str, Tensor] = {}
+        if not self.seeded and not warm and self._enough:
+            self.seed()
+        if self.seeded:
+            config = self.codec.config
+            keep = dropped_levels(len(audio), config.levels, self.recipe.dropout, self.generator).to(audio.device)
+            z, _, losses["commitment"] = self.rvq(z, keep)
+        else:
+            self._latents.append(z.detach().reshape(-1, z.shape[-1]))
+        fake = self.codec.decoder.synthesize(z)
+        losses["mel"] = mel_distance(audio, fake)
+        losses["waveform"] = waveform_distance(audio, fake)
+        return losses
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """Their weighted sum."""
+        recipe = self.recipe
+        weights = {"mel": recipe.mel_weight, "waveform": recipe.waveform_weight, "commitment": recipe.commitment_weight}
+        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+    @property
+    def _enough(self) -> bool:
+        return sum(map(len, self._latents)) >= self.codec.config.cardinality
+
+    def seed(self) -> None:
+        """Start the codebooks from the latents seen last.
+
+        Raises:
+            TrainingError: there were too few.
+        """
+        if not self._enough:
+            raise TrainingError(
+                f"{self.codec.config.cardinality} codes cannot start from {sum(map(len, self._latents))} latents; "
+                "the run was too short for its first phase: give it more minutes"
+            )
+        self.rvq.seed(torch.cat(list(self._latents)))
+        self._latents.clear()
+        self.seeded = True
 
 
 def train_codec(
@@ -66,52 +146,32 @@ def train_codec(
     device: str = "cpu",
     weights_from: Path | None = None,
 ) -> SoundStream:
-    """Train a codec on weighted corpora until the recipe's minutes are over; the weights are in ``out/codec.safetensors``.
+    """Train a codec on weighted corpora until the recipe's minutes are over; weights go to ``out/codec.safetensors``.
 
     ``weights_from`` starts afresh from earlier weights: a new optimizer and schedule, no unquantized phase.
+
+    Raises:
+        InputError: the weights do not fit, or a corpus cannot be cropped.
+        TrainingError: a loss became NaN, or the disk is full; the last checkpoint is intact.
+        StoppedError: a signal ended the run; the weights are saved.
     """
     torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
     codec = trainable_codec(config).train()
-    rvq = codec.rvq
-    warm_steps = recipe.warm_steps
     if weights_from is not None:
         resume_codec(codec, weights_from)
-        warm_steps = 0
     codec.to(device)
-    assert isinstance(rvq, TrainableRVQ)
-    weights = [p for p in codec.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.rate, betas=(0.8, 0.99))
-    run = Run(out, recipe.minutes)
-    batches = crops(parts, int(recipe.seconds * config.sample_rate) // 640 * 640, recipe.batch, recipe.seed)
-    pool: list[Tensor] = []
-    while not run.done:
-        audio = next(batches).to(device)
-        z = codec.encoder.latent(audio)
-        losses: dict[str, Tensor] = {}
-        if run.step < warm_steps:
-            if run.step >= warm_steps - recipe.seed_batches:
-                pool.append(z.detach().reshape(-1, config.latent))
-            quantized = z
-        else:
-            if pool:
-                rvq.seed(torch.cat(pool))
-                pool = []
-            keep = dropped_levels(len(audio), config.levels, recipe.dropout, generator).to(device)
-            quantized, _, losses["commitment"] = rvq(z, keep)
-        fake = codec.decoder.synthesize(quantized)
-        losses["mel"] = mel_distance(audio, fake)
-        losses["waveform"] = waveform_distance(audio, fake)
-        total = recipe.mel_weight * losses["mel"] + recipe.waveform_weight * losses["waveform"]
-        if "commitment" in losses:
-            total = total + recipe.commitment_weight * losses["commitment"]
-        set_rate(optimizer, cosine(run.progress, recipe.rate))
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        run.tick({name: float(value.detach()) for name, value in losses.items()})
-        if run.save_due:
-            save_weights(Path(out) / "codec.safetensors", codec_weights(codec))
-    save_weights(Path(out) / "codec.safetensors", codec_weights(codec), {"steps": run.step})
+    losses = CodecLosses(codec, recipe, seeded=weights_from is not None)
+    batches = crops(parts, whole_ticks(recipe.seconds), recipe.batch, recipe.seed)
+    path = Path(out) / "codec.safetensors"
+    with Run(out, "codec", recipe.minutes, steps=recipe.steps) as run:
+        learner = Learner(run, codec.parameters(), recipe.rate, betas=(0.8, 0.99))
+        while not run.done:
+            warm = run.step < recipe.warm_steps and run.progress < 0.25
+            parts_of = losses(next(batches).to(device), warm=warm)
+            learner.step(losses.total(parts_of), {name: float(loss.detach()) for name, loss in parts_of.items()})
+            if losses.seeded and run.save_due():
+                save_weights(path, weights_of(codec), {"steps": run.step})
+        if not losses.seeded:
+            losses.seed()
+        save_weights(path, weights_of(codec), {"steps": run.step})
     return codec.cpu().eval()

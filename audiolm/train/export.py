@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from audiolm.bundle import load_bundle, save_bundle
 from audiolm.codec import SoundStream
-from audiolm.errors import InputError
 from audiolm.parts import PAPER_SAMPLING, STAGES, Parts
 from audiolm.stage import Stage, StageSpec
 from audiolm.tokenizer import SemanticTokenizer
-from audiolm.train.data import Corpus
+from audiolm.train.data import RATE, Corpus
+from audiolm.train.loop import load_weights
 from audiolm.train.losses import mel_distance
 from audiolm.train.stages import StageData, evaluate
 from audiolm.train.tokens import Tokens
@@ -33,28 +32,34 @@ def default_specs(clusters: int, ahead: int = 2) -> dict[str, StageSpec]:
     }
 
 
-def ears_bundle(codec: SoundStream, tokenizer: SemanticTokenizer, folder: str | Path) -> Parts:
-    """Write codec and tokenizer with untrained stages and read them back: tokens for training are made by the weights that ship."""
-    stages = {name: Stage(spec) for name, spec in default_specs(tokenizer.config.clusters).items()}
+def ears_bundle(
+    codec: SoundStream,
+    tokenizer: SemanticTokenizer,
+    folder: str | Path,
+    specs: Mapping[str, StageSpec] | None = None,
+) -> Parts:
+    """Write codec and tokenizer with untrained stages and read them back.
+
+    So tokens for training are made by the weights that ship. ``specs`` of the stages default to :func:`default_specs`.
+    """
+    specs = specs or default_specs(tokenizer.config.clusters)
+    stages = {name: Stage(spec) for name, spec in specs.items()}
     save_bundle(Parts(codec, tokenizer, stages, name="ears"), folder, card="Untrained stages.\n", dtypes=DTYPES)
     return load_bundle(folder)
 
 
-def assemble(ears: Parts, weights: Mapping[str, Path], name: str, folder: str | Path, card: str) -> Parts:
+def assemble(ears: Parts, weights: Mapping[str, Path], name: str, folder: str | Path, *, card: str) -> Parts:
     """Put trained stages behind the ears and write the bundle ``folder``.
 
     Raises:
-        InputError: the weights of a stage are not there.
+        InputError: the weights of a stage are not there, or of other sizes.
     """
     stages = {}
     for stage_name in STAGES:
-        path = weights[stage_name]
-        if not path.is_file():
-            raise InputError(f"{path} is not there; train the stage {stage_name!r} first")
-        stage = Stage(ears.stages[stage_name].spec)
-        stage.load_state_dict(load_file(path))
-        stages[stage_name] = stage
-    save_bundle(Parts(ears.codec, ears.tokenizer, stages, dict(PAPER_SAMPLING), name), folder, card=card, dtypes=DTYPES)
+        stages[stage_name] = Stage(ears.stages[stage_name].spec)
+        load_weights(weights[stage_name], stages[stage_name])
+    parts = Parts(ears.codec, ears.tokenizer, stages, dict(PAPER_SAMPLING), name)
+    save_bundle(parts, folder, card=card, dtypes=DTYPES)
     return load_bundle(folder)
 
 
@@ -67,16 +72,27 @@ def unigram(tokens: Tensor, held: Tensor, cardinality: int) -> Tensor:
     return torch.stack(rows)
 
 
+def _side(tokens: Tokens, name: str, split: int) -> Tensor:
+    """The tokens ``[N, levels]`` that a stage predicts."""
+    if name == "semantic":
+        return tokens.semantic[:, None]
+    return tokens.acoustic[:, :split] if name == "coarse" else tokens.acoustic[:, split:]
+
+
 @torch.no_grad()
 def likelihoods(parts: Parts, train: Tokens, dev: Tokens, crops: Mapping[str, float]) -> dict[str, Any]:
-    """For each stage: held-out nats a token, the same without conditioning, and the unigram's."""
+    """For each stage: held-out nats a token, the same without conditioning, and the unigram's.
+
+    ``crops`` are in seconds, by stage.
+    """
     split, out = parts.codec.config.coarse_levels, {}
-    sides = {"semantic": slice(None), "coarse": slice(0, split), "fine": slice(split, None)}
     for name in STAGES:
         spec = parts.stages[name].spec
         data = StageData(dev, spec, split, crops[name], 1)
-        a, b = (train.semantic[:, None], dev.semantic[:, None]) if name == "semantic" else (train.acoustic, dev.acoustic)
-        row = {"nll": evaluate(parts.stages[name], data), "unigram": unigram(a[:, sides[name]], b[:, sides[name]], spec.cardinality)}
+        row = {
+            "nll": evaluate(parts.stages[name], data),
+            "unigram": unigram(_side(train, name, split), _side(dev, name, split), spec.cardinality),
+        }
         if spec.cond_levels:
             row["unconditioned"] = evaluate(parts.stages[name], data, drop=True)
         out[name] = {key: round(float(value.mean()), 4) for key, value in row.items()}
@@ -84,12 +100,14 @@ def likelihoods(parts: Parts, train: Tokens, dev: Tokens, crops: Mapping[str, fl
 
 
 @torch.inference_mode()
-def reconstruction(codec: SoundStream, corpus: Corpus, levels: Sequence[int] = (4, 8, 12), clips: int = 20) -> dict[str, Any]:
+def reconstruction(
+    codec: SoundStream, corpus: Corpus, levels: Sequence[int] = (4, 8, 12), clips: int = 20
+) -> dict[str, Any]:
     """Log-mel distance of reconstructions of dev clips by number of levels, and the perplexity of each codebook."""
     distance: dict[int, list[float]] = {n: [] for n in levels}
     counts = torch.zeros(codec.config.levels, codec.config.cardinality)
     for i in range(0, len(corpus.names), max(1, len(corpus.names) // clips)):
-        clip = corpus.clip(i)[: 8 * 16000]
+        clip = corpus.clip(i)[: 8 * RATE]
         audio = torch.from_numpy(clip[: len(clip) // 640 * 640])[None]
         codes = codec.encoder(audio)
         for n in levels:

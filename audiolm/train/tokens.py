@@ -1,22 +1,26 @@
 """Tokenizing a corpus once: the stages train on tokens, which are small.
 
-A token file is a safetensors of ``acoustic`` (int16 ``[frames, levels]``), ``semantic`` (int16 ``[ticks]``) and ``index`` (int64
-``[clips, 2]``: first tick and number of ticks), clips laid end to end. Clips of one folder (one speaker) are joined in streams of up to
-``longest`` seconds with short pauses, as one hears a speaker; a piece of music stands alone.
+A token file is a safetensors of ``acoustic`` (int16 ``[frames, levels]``), ``semantic`` (int16 ``[ticks]``) and
+``index`` (int64 ``[clips, 2]``: first tick and number of ticks), clips laid end to end. Clips of one folder (one
+speaker) are joined in streams of up to ``longest`` seconds with short pauses, as one hears a speaker; a piece of music
+stands alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audiolm.codec import SoundStream
 from audiolm.errors import InputError
 from audiolm.tokenizer import SemanticTokenizer
-from audiolm.train.data import Array, Corpus
+from audiolm.train.data import RATE, TICK, Array, Corpus
+from audiolm.train.loop import read_tensors, save_tensors
+
+TICKS_PER_HOUR = 25 * 3600
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,18 @@ class Tokens:
         Raises:
             InputError: it is not there or is no token file.
         """
-        if not Path(path).is_file():
-            raise InputError(f"{path} is not there; make it with `audiolm train tokenize`")
-        data = load_file(path)
+        data = read_tensors(path)
         if set(data) != {"acoustic", "semantic", "index"}:
             raise InputError(f"{path} holds {sorted(data)}; a token file holds acoustic, semantic and index")
+        if len(data["acoustic"]) != 2 * len(data["semantic"]):
+            raise InputError(
+                f"{path} holds {len(data['acoustic'])} acoustic frames for {len(data['semantic'])} ticks; "
+                "expected two a tick: make it again with `audiolm train tokenize`"
+            )
         return cls(data["acoustic"], data["semantic"], data["index"])
 
     @classmethod
-    def join(cls, parts: list["Tokens"]) -> "Tokens":
+    def join(cls, parts: Sequence["Tokens"]) -> "Tokens":
         """Several token files as one."""
         starts = np.cumsum([0] + [part.ticks for part in parts[:-1]])
         rows = [part.index + torch.tensor([[int(start), 0]]) for part, start in zip(parts, starts, strict=True)]
@@ -50,23 +57,45 @@ class Tokens:
 
     @property
     def ticks(self) -> int:
+        """Ticks of all clips."""
         return len(self.semantic)
 
+    def check_crop(self, ticks: int) -> None:
+        """Refuse a length that no clip has.
+
+        Raises:
+            InputError: every clip is shorter.
+        """
+        longest = int(self.index[:, 1].max())
+        if longest < ticks:
+            raise InputError(
+                f"no clip has {ticks} ticks ({ticks / 25:.1f} s); the longest has {longest}: train with a shorter crop",
+                ticks=ticks,
+                longest=longest,
+            )
+
     def crop(self, ticks: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A random crop: acoustic ``[2 * ticks, levels]`` and semantic ``[ticks]`` int64, from a clip that is long enough."""
+        """A random crop from a clip that is long enough: acoustic ``[2 * ticks, levels]``, semantic ``[ticks]``, int64.
+
+        Raises:
+            InputError: no clip is.
+        """
+        self.check_crop(ticks)
         room = (self.index[:, 1] - ticks + 1).clamp_min(0).numpy()
-        if room.sum() == 0:
-            raise InputError(f"no clip has {ticks} ticks; the longest has {int(self.index[:, 1].max())}: train with a shorter crop")
-        at = int(rng.integers(room.sum()))
-        i = int(np.searchsorted(np.cumsum(room), at, side="right"))
-        start = int(self.index[i, 0]) + at - int(room[:i].sum())
+        ends = np.cumsum(room)
+        at = int(rng.integers(ends[-1]))
+        i = int(np.searchsorted(ends, at, side="right"))
+        start = int(self.index[i, 0]) + at - int(ends[i] - room[i])
         return self.acoustic[2 * start : 2 * (start + ticks)].long(), self.semantic[start : start + ticks].long()
 
 
 def streams(corpus: Corpus, longest: float = 70.0, seed: int = 0) -> list[Array]:
-    """The clips of a corpus as streams of about ``longest`` seconds: long clips cut, short ones of one folder joined with pauses."""
+    """The clips of a corpus as float32 streams of about ``longest`` seconds.
+
+    Long clips are cut, short ones of one folder joined with pauses of 0.1 to 0.5 s.
+    """
     rng = np.random.default_rng(seed)
-    most, out = int(longest * 16000), []
+    most, out = int(longest * RATE), []
     held: list[Array] = []
     for i in range(len(corpus.names)):
         clip = corpus.clip(i)
@@ -83,30 +112,42 @@ def streams(corpus: Corpus, longest: float = 70.0, seed: int = 0) -> list[Array]
 
 
 def encode_long(codec: SoundStream, audio: Tensor, chunk: int = 32000) -> Tensor:
-    """Acoustic tokens of a long sound by steps of ``chunk`` samples: the whole at once does not fit the caches of a CPU."""
+    """Acoustic tokens ``[B, frames, levels]`` of a long sound ``[B, T]``, by steps of ``chunk`` samples.
+
+    The whole at once does not fit the caches of a CPU.
+    """
     state = codec.encoder.init_state(len(audio))
-    return torch.cat([codec.encoder.step(piece, state) for piece in audio.split(chunk, -1)], 1)
+    return torch.cat([codec.encoder.step(piece, state) for piece in torch.split(audio, chunk, -1)], 1)
 
 
 @torch.inference_mode()
 def tokenize(
-    codec: SoundStream, tokenizer: SemanticTokenizer, sounds: list[Array], out: str | Path, *, hours: float = 1000.0
+    codec: SoundStream, tokenizer: SemanticTokenizer, sounds: Sequence[Array], out: str | Path, *, hours: float = 1000.0
 ) -> Tokens:
-    """Tokens of ``sounds`` by the parallel forward, which agrees with the steps of inference; stops after ``hours`` of sound."""
+    """Write the tokens of ``sounds`` to the file ``out``; stops after ``hours`` of sound.
+
+    The tokens are those of the parallel forward, which agrees with the steps of inference.
+
+    Raises:
+        InputError: every sound is shorter than a second, or a vocabulary is too large for int16.
+        TrainingError: the file cannot be written.
+    """
+    if max(codec.config.cardinality, tokenizer.config.clusters) > 1 << 15:
+        raise InputError("token files hold int16: vocabularies of at most 32768 tokens")
     acoustic, semantic, rows, at = [], [], [], 0
     for sound in sounds:
-        audio = torch.from_numpy(sound[: len(sound) // 640 * 640])[None]
-        words = tokenizer(audio)[0]
-        if len(words) < 25:
+        audio = torch.from_numpy(sound[: len(sound) // TICK * TICK])[None]
+        if audio.shape[1] < (25 + tokenizer.config.lookahead) * TICK:
             continue
+        words = tokenizer(audio)[0]
         acoustic.append(encode_long(codec, audio)[0, : 2 * len(words)].to(torch.int16))
         semantic.append(words.to(torch.int16))
         rows.append((at, len(words)))
         at += len(words)
-        if at > hours * 90000:
+        if at > hours * TICKS_PER_HOUR:
             break
     if not rows:
         raise InputError("nothing to tokenize: every clip is shorter than a second")
     data = {"acoustic": torch.cat(acoustic), "semantic": torch.cat(semantic), "index": torch.tensor(rows)}
-    save_file(data, out)
+    save_tensors(out, data)
     return Tokens(**data)
