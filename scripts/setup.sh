@@ -79,6 +79,12 @@ install_microphone() {
     fi
 }
 
+# A fuzzer, as a wheel only: compiling it needs a whole LLVM. Its test is skipped where there is none.
+install_fuzzer() {
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --only-binary=:all: atheris 2>/dev/null \
+        || say "no atheris for this Python; frames are fuzzed by Hypothesis alone"
+}
+
 main() {
     if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ]; then return; fi
     local python
@@ -86,6 +92,7 @@ main() {
     make_venv "$python"
     install_project
     install_microphone
+    install_fuzzer
     fingerprint >"$STAMP"
     say "ready: .venv/bin/streamer and .venv/bin/audiolm"
 }

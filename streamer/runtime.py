@@ -39,7 +39,7 @@ async def run(graph: Graph, sessions: Session | Iterable[Session] | None = None,
     if sessions is None:
         sessions = Session(graph)
     listed = [sessions] if isinstance(sessions, Session) else list(sessions)
-    graph.build()
+    await asyncio.to_thread(graph.build)  # loading a model takes seconds, and the loop may serve others
     await _Run(graph, listed, until).go()
 
 

@@ -9,6 +9,7 @@ import asyncio
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from importlib import metadata
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -26,6 +27,14 @@ Status = Literal["new", "running", "paused", "ended", "failed"]
 CONTROL_CAPACITY: Final = 64
 OWN: Final = "session"  # the producer's name of what `Session.send` sends
 _FIELDS: Final = ("mode", "seed", "seconds", "prompt_seconds", "voice", "include_prompt")
+
+
+def _version(package: str) -> str | None:
+    """The version of an installed package, which is not imported; None when it is not there."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 class Session:
@@ -179,12 +188,15 @@ class Session:
             "ports": [port.label for port in plan.ports],
         }
 
-    def _environment(self) -> dict[str, str | None]:
+    def _environment(self) -> dict[str, str | int | None]:
+        """Where equality to the bit holds: the same processor type, versions, engine, bundle and slot count."""
         config = self.graph.plan.loaded.config
         return {
             "machine": platform.machine(),
             "python": platform.python_version(),
             "numpy": np.__version__,
+            "torch": _version("torch"),
+            "slots": max(build.slots for build in self.graph.plan.builds.values()),
             "engine": config.engine,
             "bundle": config.bundle,
         }
