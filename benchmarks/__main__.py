@@ -20,7 +20,7 @@ NAMES = ("frames", "graph_hop", "decode_step", "depth_step", "memory_floor", "wh
 
 
 def run(name: str, *, tiny: bool) -> tuple[list[dict[str, Any]], bool]:
-    """The figures of one benchmark; printed as they come, and whether it failed. One that fails has said why on standard error."""
+    """The figures of one benchmark, printed as they come, and whether it failed (it has said why on standard error)."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *(["--tiny"] if tiny else [])]
     figures = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own modules
