@@ -1,6 +1,7 @@
 """Fuzz the parsing of frames with atheris: `python scripts/fuzz_frames.py -runs=100000`. Options are libFuzzer's.
 
-A crash is any exception but FrameError, a frame that does not pack to a frame equal to itself, or more memory than a frame may take.
+A crash is any exception but FrameError, a frame that does not pack to a frame equal to itself, or more memory than a
+frame may take.
 """
 
 import sys
