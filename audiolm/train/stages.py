@@ -168,6 +168,7 @@ class _Trainer:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.best = float("inf")
         self.next_look = recipe.evaluate_every
+        self.looked_at = -1
 
     def loss(self, device: str) -> Tensor:
         """The mean loss over the levels of a fresh batch, corrupted and from a random offset."""
@@ -182,10 +183,13 @@ class _Trainer:
     @property
     def look_due(self) -> bool:
         """Whether it is time to look at held-out tokens."""
-        return self.run.done or self.run.minutes > self.next_look
+        return self.run.minutes > self.next_look
 
     def look(self) -> None:
-        """Evaluate on held-out tokens and save the weights if they are the best so far."""
+        """Evaluate on held-out tokens and save the weights if they are the best so far; once a step is enough."""
+        if self.looked_at == self.run.step:
+            return
+        self.looked_at = self.run.step
         self.next_look = self.run.minutes + self.recipe.evaluate_every
         levels = evaluate(self.stage, self.held)
         nll = float(levels.mean())
@@ -238,4 +242,5 @@ def train_stage(
             learner.step(loss, {"nll": float(loss.detach())})
             if trainer.look_due:
                 trainer.look()
+        trainer.look()
     return stage.cpu().eval()
