@@ -1,0 +1,224 @@
+"""The report: one JSON of sections, each with figures, tables, goals and plots, and its text for a model card.
+
+``OUT/report.json`` is added to section by section, so a run that was stopped goes on where it was. The text,
+``OUT/report.md``, is made of the JSON alone.
+"""
+
+import json
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from audiolm.errors import InputError
+from audiolm.eval.stats import Estimate, number
+
+JSON_NAME, TEXT_NAME = "report.json", "report.md"
+ORDER = ("reconstruction", "semantic", "likelihood", "continuation", "drift", "plots")
+BEGIN, END = "<!-- audiolm eval: begin -->", "<!-- audiolm eval: end -->"
+LIBRARIES = ("torch", "numpy", "soundfile", "pesq", "pystoi", "resemblyzer", "pocketsphinx")
+Cell = str | float | int | Estimate | None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure and what it should be: ``above`` or ``below`` a number."""
+
+    what: str
+    value: float
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether it holds; a figure that could not be measured does not."""
+        high = self.above is None or self.value > self.above
+        low = self.below is None or self.value < self.below
+        return math.isfinite(self.value) and high and low
+
+    @property
+    def wanted(self) -> str:
+        """The goal in words."""
+        both = (("above", self.above), ("below", self.below))
+        return " and ".join(f"{word} {number(limit)}" for word, limit in both if limit is not None)
+
+
+@dataclass
+class Section:
+    """One measure's part of the report.
+
+    Attributes:
+        name: key in the report; see ``ORDER``.
+        title: heading.
+        figures: everything measured, by name, as plain JSON or :class:`~audiolm.eval.stats.Estimate`.
+        tables: ``{"title", "columns", "rows"}`` each, see :meth:`table`.
+        goals: figures that have a goal.
+        notes: sentences that say how to read the figures.
+        plots: names of PNG files beside the report.
+    """
+
+    name: str
+    title: str
+    figures: dict[str, Any] = field(default_factory=dict)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    plots: list[str] = field(default_factory=list)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Add a table; numbers and estimates are written as in a card."""
+        self.tables.append({"title": title, "columns": list(columns), "rows": [[_cell(c) for c in r] for r in rows]})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The section as plain JSON."""
+        goals = [
+            {**asdict(goal), "value": _plain(goal.value), "wanted": goal.wanted, "met": goal.met} for goal in self.goals
+        ]
+        return {
+            "title": self.title,
+            "figures": _plain(self.figures),
+            "tables": self.tables,
+            "goals": goals,
+            "notes": self.notes,
+            "plots": self.plots,
+        }
+
+
+def _cell(value: Cell) -> str:
+    if isinstance(value, float):
+        return number(value)
+    return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON holds it: estimates as objects, keys as strings, no NaN."""
+    if isinstance(value, Estimate):
+        return _plain(value.as_dict())
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 5) if math.isfinite(value) else None
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries whose figures may change with them; those that are installed."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def read(folder: str | Path) -> dict[str, Any]:
+    """The report in ``folder``, or an empty one.
+
+    Raises:
+        InputError: what is there is no report.
+    """
+    path = Path(folder) / JSON_NAME
+    if not path.exists():
+        return {"sections": {}}
+    try:
+        report = json.loads(path.read_text(encoding="utf8"))
+        sections = dict(report["sections"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no report of audiolm eval ({error}); give another folder", path=str(path)
+        ) from error
+    return {**report, "sections": sections}
+
+
+def add(folder: str | Path, about: dict[str, Any], section: Section) -> dict[str, Any]:
+    """Put a section into the report of ``folder``, JSON and text, and return the report.
+
+    ``about`` holds what the figures are of: bundle, data, seed. A report of another bundle is not mixed with this one.
+
+    Raises:
+        InputError: the folder holds the report of another bundle, or cannot be written.
+    """
+    report = read(folder)
+    before = report.get("about", about).get("bundle")
+    if before != about["bundle"]:
+        raise InputError(f"{folder} holds the report of {before!r}, not of {about['bundle']!r}; give another --out")
+    made = {**section.as_dict(), "settings": about.get("settings", {})}
+    order = sorted({*report["sections"], section.name}, key=lambda name: (*ORDER, name).index(name))
+    sections = {name: made if name == section.name else report["sections"][name] for name in order}
+    kept = {key: value for key, value in about.items() if key != "settings"}
+    report = {"about": {**report.get("about", {}), **kept}, "versions": versions(), "sections": sections}
+    root = Path(folder)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / JSON_NAME).write_text(json.dumps(report, indent=1) + "\n", encoding="utf8")
+        (root / TEXT_NAME).write_text(markdown(report), encoding="utf8")
+    except OSError as error:
+        raise InputError(f"the report cannot be written to {root} ({error.strerror}); give another --out") from error
+    return report
+
+
+# -- text --
+
+
+def markdown(report: dict[str, Any], level: int = 2) -> str:
+    """The report as Markdown, headings from ``level`` on."""
+    about, lines = report.get("about", {}), [f"{'#' * level} Measured", ""]
+    if "command" in about:
+        lines += [f"By `{about['command']}`. Intervals are 95 %, by bootstrap over clips.", ""]
+    lines += _goal_lines(report["sections"])
+    for section in report["sections"].values():
+        lines += [f"{'#' * (level + 1)} {section['title']}", "", *section_lines(section)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _goal_lines(sections: dict[str, Any]) -> list[str]:
+    goals = [goal for section in sections.values() for goal in section["goals"]]
+    if not goals:
+        return []
+    rows = [[g["what"], _cell(g["value"]) or "-", g["wanted"], "yes" if g["met"] else "no"] for g in goals]
+    return [*table_lines(["goal", "measured", "wanted", "met"], rows), ""]
+
+
+def section_lines(section: dict[str, Any]) -> list[str]:
+    """Tables, notes and plots of a section's JSON as lines of Markdown."""
+    lines: list[str] = []
+    for table in section["tables"]:
+        lines += [
+            *([f"{table['title']}:", ""] if table["title"] else []),
+            *table_lines(table["columns"], table["rows"]),
+            "",
+        ]
+    lines += [line for note in section["notes"] for line in (note, "")]
+    return lines + [line for name in section["plots"] for line in (f"![{Path(name).stem}]({name})", "")]
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    return [_row(columns), "|" + "---|" * len(columns), *(_row(row) for row in rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def into_card(report: dict[str, Any], card: str | Path) -> None:
+    """Write the report into a model card: between the marks of an earlier one, or at the end.
+
+    Raises:
+        InputError: the card cannot be read or written.
+    """
+    path = Path(card)
+    try:
+        text = path.read_text(encoding="utf8") if path.exists() else ""
+        head, begin, rest = text.partition(BEGIN)
+        tail = rest.partition(END)[2] if begin else ""
+        body = f"{BEGIN}\n{markdown(report)}{END}"
+        path.write_text(f"{head.rstrip()}\n\n{body}\n{tail.lstrip()}".lstrip(), encoding="utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the card {path} cannot be written ({error})", path=str(path)) from error
