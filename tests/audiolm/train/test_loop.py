@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from audiolm.errors import AudioLMError, InputError
-from audiolm.train import loop
+from audiolm.train import checkpoint
 from audiolm.train.loop import (
     Learner,
     Run,
@@ -147,7 +147,7 @@ def test_a_full_disk_leaves_the_last_weights(tmp_path, monkeypatch):
         place.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(TrainingError, match="No space left on device"):
         save_weights(path, {"w": torch.zeros(2)})
     assert torch.equal(read_tensors(path)["w"], torch.ones(2))
