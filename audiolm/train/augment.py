@@ -69,8 +69,22 @@ def at_speed(
     crop: Callable[[int, np.random.Generator], Array], length: int, speed: float, rng: np.random.Generator
 ) -> Array:
     """``length`` samples, float32, of a crop that is played ``speed`` times as fast."""
-    wide = length + 2 * MARGIN
-    return resampled(crop(round(wide * speed), rng), wide)[MARGIN : MARGIN + length]
+    hundreds = smooth(-(-(length + 2 * MARGIN) // 100))
+    sound = crop(hundreds * round(100 * speed), rng)
+    return resampled(sound, hundreds * 100)[MARGIN : MARGIN + length]
+
+
+def smooth(least: int) -> int:
+    """The next number without a prime factor above 5: other lengths make the FFT many times slower."""
+    n = least
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1
 
 
 def resampled(sound: Array, length: int) -> Array:
@@ -116,7 +130,7 @@ def shelf(hertz: float, gain_db: float, *, high: bool) -> tuple[Array, Array]:
 
 def equalized(sound: Array, filters: list[tuple[Array, Array]]) -> Array:
     """``sound`` float32 ``[n]`` through biquads one after the other; padded, so that nothing wraps round."""
-    padded = len(sound) + MARGIN
+    padded = smooth(len(sound) + MARGIN)
     z = np.exp(-2j * np.pi * np.arange(padded // 2 + 1) / padded)
     response = np.ones_like(z)
     for b, a in filters:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audiolm.errors import ConfigError
-from audiolm.train.augment import RATE, Augment, at_speed, equalized, peak, random_filters, resampled, shelf
+from audiolm.train.augment import RATE, Augment, at_speed, equalized, peak, random_filters, resampled, shelf, smooth
 
 
 def tone(hertz, samples=16000):
@@ -87,3 +87,7 @@ def test_shares_are_kept():
 def test_settings_of_no_sense(wrong):
     with pytest.raises(ConfigError, match="expected 0 to"):
         Augment(**wrong)
+
+
+def test_lengths_of_the_fft_have_small_factors():
+    assert [smooth(n) for n in (1, 7, 11, 101, 961600)] == [1, 8, 12, 108, 972000]
