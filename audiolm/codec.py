@@ -1,10 +1,13 @@
 """SoundStream (arXiv 2107.03312): the causal codec between 16 kHz sound and 50 Hz acoustic tokens.
 
-Frame ``f`` covers samples ``[320 f, 320 f + 320)``. Encoder and decoder have no look-ahead: a tick of 640 samples
-gives two frames at once and two frames give the tick back.
+Frame ``f`` covers samples ``[320 f, 320 f + 320)``. The encoder has no look-ahead: a tick of 640 samples gives two
+frames at once, and two frames give a tick back. Of the two kinds, ``seanet`` is the paper's net of convolutions on the
+waveform, ``spectral`` the net of :mod:`audiolm.spectral` on short-time spectra, whose sound comes out
+:attr:`CodecConfig.delay` samples late.
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +16,29 @@ from audiolm.conv import CausalConv1d, CausalConvTranspose1d, CausalStack, Resid
 from audiolm.errors import ConfigError
 from audiolm.rvq import ResidualVQ
 from audiolm.sizes import check_sizes
+from audiolm.spectral import HOP, SpectralDecoder, SpectralEncoder
 from audiolm.streaming import State, StreamingModule
 
 DILATIONS = (1, 3, 9)
+Kind = Literal["seanet", "spectral"]
 
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Sizes of a codec. ``residual_units`` is per resolution, from the sound's rate downwards.
+    """Sizes of a codec.
+
+    Attributes:
+        kind: ``seanet`` or ``spectral``.
+        strides: their product is the hop, in samples.
+        channels, residual_units: of ``seanet``; units are per resolution, from the sound's rate downwards.
+        window: of the short-time spectra of ``spectral``, in samples.
+        width, encoder_blocks, decoder_blocks, kernel, expansion: of the ConvNeXt blocks of ``spectral``.
 
     Raises:
         ConfigError: a size that cannot be.
     """
 
+    kind: Kind = "seanet"
     sample_rate: int = 16000
     channels: int = 16
     strides: tuple[int, ...] = (2, 4, 5, 8)
@@ -34,8 +47,16 @@ class CodecConfig:
     levels: int = 12
     cardinality: int = 1024
     coarse_levels: int = 4
+    window: int = 640
+    width: int = 512
+    encoder_blocks: int = 4
+    decoder_blocks: int = 6
+    kernel: int = 5
+    expansion: int = 2
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(f"codec: kind is {self.kind!r}; expected one of {', '.join(get_args(Kind))}")
         check_sizes(
             "codec",
             self,
@@ -45,6 +66,12 @@ class CodecConfig:
             levels=(2, 64),
             cardinality=(2, 1 << 16),
             coarse_levels=(1, self.levels - 1),
+            window=(2 * HOP, 4096),
+            width=(1, 4096),
+            encoder_blocks=(1, 64),
+            decoder_blocks=(1, 64),
+            kernel=(2, 64),
+            expansion=(1, 16),
         )
         strides, units = tuple(self.strides), tuple(self.residual_units)
         fits = len(strides) == len(units) and 1 <= len(strides) <= 8
@@ -52,6 +79,11 @@ class CodecConfig:
             raise ConfigError(
                 f"codec: strides {strides} and residual_units {units} do not fit; expected as many of each, "
                 f"strides of 1 to 16 and at most {len(DILATIONS)} units",
+            )
+        if self.kind == "spectral" and (self.window % HOP or self.hop % HOP):
+            raise ConfigError(
+                f"codec: a window of {self.window} samples and a hop of {self.hop} do not fit spectra every {HOP} "
+                f"samples; expected multiples of {HOP}"
             )
 
     @property
@@ -66,6 +98,11 @@ class CodecConfig:
     def frame_rate(self) -> float:
         """Acoustic frames a second."""
         return self.sample_rate / self.hop
+
+    @property
+    def delay(self) -> int:
+        """Samples by which the decoder's sound lags behind what was encoded."""
+        return self.window - HOP if self.kind == "spectral" else 0
 
 
 class Encoder(CausalStack):
@@ -94,6 +131,24 @@ class Decoder(CausalStack):
         super().__init__(*layers, nn.ELU(), CausalConv1d(width, 1, 7))
 
 
+def encoder_net(config: CodecConfig) -> Encoder | SpectralEncoder:
+    """The encoder of a codec, ``[B, 1, T] -> [B, latent, T / hop]``."""
+    if config.kind == "seanet":
+        return Encoder(config)
+    return SpectralEncoder(config.encoder_blocks, **_spectral_sizes(config))
+
+
+def decoder_net(config: CodecConfig) -> Decoder | SpectralDecoder:
+    """The decoder of a codec, ``[B, latent, T] -> [B, 1, T * hop]``."""
+    if config.kind == "seanet":
+        return Decoder(config)
+    return SpectralDecoder(config.decoder_blocks, **_spectral_sizes(config))
+
+
+def _spectral_sizes(config: CodecConfig) -> dict[str, int]:
+    return {name: getattr(config, name) for name in ("hop", "window", "width", "kernel", "expansion", "latent")}
+
+
 class CodecEncoder(StreamingModule):
     """Sound to acoustic tokens, a tick a step: ``[B, tick] float32 -> [B, frames, levels] int64``."""
 
@@ -105,7 +160,7 @@ class CodecEncoder(StreamingModule):
         super().__init__()
         self.config, self.rvq, self.frame_size = config, rvq, tick
         self.rate_in, self.rate_out = config.sample_rate, config.frame_rate
-        self.net = Encoder(config)
+        self.net = encoder_net(config)
 
     def latent(self, audio: Tensor) -> Tensor:
         """``[B, T] -> [B, T / hop, latent]`` before quantization (parallel)."""
@@ -134,16 +189,24 @@ class CodecDecoder(StreamingModule):
         super().__init__()
         self.config, self.rvq = config, rvq
         self.frame_size = tick // config.hop
+        self.sound_delay = config.delay
         self.rate_in, self.rate_out = config.frame_rate, config.sample_rate
-        self.net = Decoder(config)
+        self.net = decoder_net(config)
 
     def synthesize(self, z: Tensor) -> Tensor:
         """``[B, frames, latent] -> [B, frames * hop]`` (parallel)."""
         return self.net(z.transpose(1, 2))[:, 0] * self.OUTPUT_GAIN  # type: ignore[no-any-return]
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Whole crop at once: ``[B, frames, n] -> [B, frames * hop]``."""
-        return self.synthesize(self.rvq.decode(codes))
+        """Whole crop at once: ``[B, frames, n] -> [B, frames * hop]``.
+
+        The ``spectral`` kind steps through it: its phase is made up from sample to sample, so a rounding error would
+        grow.
+        """
+        if self.config.kind == "seanet":
+            return self.synthesize(self.rvq.decode(codes))
+        state = self.init_state(len(codes))
+        return torch.cat([self.step(piece, state) for piece in torch.split(codes, self.frame_size, 1)], -1)
 
     def init_state(self, slots: int) -> State:
         """Fresh streams."""

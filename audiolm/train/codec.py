@@ -1,9 +1,11 @@
 """Training of the codec: reconstruction losses, quantizer dropout, EMA codebooks.
 
-The unquantized phase lets the latent settle before codebooks are laid over it.
+The unquantized phase lets the latent settle before codebooks are laid over it. What is compared depends on the kind of
+codec: waveforms and mel spectra of ``seanet``, the short-time magnitudes themselves of ``spectral``.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +15,20 @@ from torch import Tensor
 from audiolm.bundle import weights_of
 from audiolm.codec import CodecConfig, SoundStream
 from audiolm.errors import ConfigError
+from audiolm.features import mel_filters
 from audiolm.rvq import TrainableRVQ
+from audiolm.spectral import SpectralDecoder, SpectralEncoder, compress, expand
 from audiolm.train.data import Corpus, crops, whole_ticks
 from audiolm.train.loop import Learner, Run, TrainingError, load_weights, save_weights
-from audiolm.train.losses import mel_distance, waveform_distance
+from audiolm.train.losses import (
+    bin_weights,
+    mel_distance,
+    mel_spectrum_distance,
+    spectrum_distance,
+    waveform_distance,
+)
+
+CALIBRATION = 10  # batches that the spectra's mean and scale are measured on
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,11 @@ class CodecRecipe:
         warm_steps: without quantization, until the latent has settled; never more than a quarter of the run.
         seed_batches: the codebooks start from the latents of so many last batches of that phase.
         dropout: share of items that use a random number of levels.
+        decay: of the moving averages behind the codebooks, a step.
+        waveform_weight: of the waveform's distance; ``seanet`` only.
+        mel_weight: of log-mel distance.
+        spectrum_weight: of the distance between short-time spectra; ``spectral`` only.
+        commitment_weight: of the distance between a latent and its codes.
     """
 
     minutes: float = 40.0
@@ -40,15 +57,17 @@ class CodecRecipe:
     seed_batches: int = 100
     waveform_weight: float = 12.0
     mel_weight: float = 4.0
+    spectrum_weight: float = 4.0
     commitment_weight: float = 1.0
+    decay: float = 0.99
     dropout: float = 0.5
     seed: int = 0
     steps: int | None = None
 
 
-def trainable_codec(config: CodecConfig) -> SoundStream:
+def trainable_codec(config: CodecConfig, decay: float = 0.99) -> SoundStream:
     """A codec whose codebooks can learn."""
-    return SoundStream(config, TrainableRVQ(config.levels, config.cardinality, config.latent))
+    return SoundStream(config, TrainableRVQ(config.levels, config.cardinality, config.latent, decay=decay))
 
 
 def learning(codec: SoundStream) -> TrainableRVQ:
@@ -79,6 +98,72 @@ def resume_codec(codec: SoundStream, path: str | Path) -> None:
     rvq.use.fill_(1.0)
 
 
+class Compared:
+    """What the losses of a codec compare, by its kind: the latent of a batch, and the distances of what it becomes."""
+
+    def __init__(self, codec: SoundStream) -> None:
+        self.codec = codec
+
+    def latent(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """What is to be matched and the latent ``[B, frames, latent]`` of a batch ``[B, T]``."""
+        return audio, self.codec.encoder.latent(audio)
+
+    def distances(self, wanted: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """How far the sound of ``z`` is from what was wanted."""
+        fake = self.codec.decoder.synthesize(z)
+        return {"mel": mel_distance(wanted, fake), "waveform": waveform_distance(wanted, fake)}
+
+
+class ComparedSpectra(Compared):
+    """Short-time magnitudes are compared, so no phase is made up in training."""
+
+    def __init__(self, codec: SoundStream, encoder: SpectralEncoder, decoder: SpectralDecoder) -> None:
+        super().__init__(codec)
+        self.encoder, self.decoder = encoder, decoder
+        rate, window = codec.config.sample_rate, codec.config.window
+        self.weights = bin_weights(encoder.bins, rate)
+        self.filters = mel_filters(window, 80, rate)
+
+    def to(self, device: torch.device) -> "ComparedSpectra":
+        """Move what the distances need."""
+        self.weights, self.filters = self.weights.to(device), self.filters.to(device)
+        return self
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Tensor]) -> None:
+        """Measure mean and scale of the log magnitudes of batches ``[B, T]``."""
+        encoder, decoder = self.encoder, self.decoder
+        rows = [compress(self._magnitudes(audio)).reshape(-1, len(encoder.mean)) for audio in batches]
+        features = torch.cat(rows)
+        for net in (encoder, decoder):
+            net.mean.copy_(features.mean(0))
+            net.scale.copy_(features.std(0).mean())
+
+    def _magnitudes(self, audio: Tensor) -> Tensor:
+        return self.encoder.magnitudes(audio[:, None] * self.codec.encoder.INPUT_GAIN)
+
+    def latent(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Magnitudes ``[B, spectra, bins]`` and the latent of a batch."""
+        magnitudes = self._magnitudes(audio)
+        return magnitudes, self.encoder.latent(magnitudes)
+
+    def distances(self, wanted: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Distances of log, power-law and mel spectra."""
+        made = self.decoder.features(z)
+        return {
+            "spectrum": spectrum_distance(compress(wanted), made, wanted, expand(made), self.weights),
+            "mel": mel_spectrum_distance(wanted, expand(made), self.filters),
+        }
+
+
+def compared(codec: SoundStream) -> Compared:
+    """What the losses of ``codec`` compare."""
+    encoder, decoder = codec.encoder.net, codec.decoder.net
+    if isinstance(encoder, SpectralEncoder) and isinstance(decoder, SpectralDecoder):
+        return ComparedSpectra(codec, encoder, decoder).to(codec.encoder.device)
+    return Compared(codec)
+
+
 class CodecLosses:
     """What a codec is trained on: first without quantization, then with codebooks that start from its latents.
 
@@ -91,12 +176,13 @@ class CodecLosses:
     def __init__(self, codec: SoundStream, recipe: CodecRecipe, *, seeded: bool) -> None:
         self.codec, self.recipe, self.seeded = codec, recipe, seeded
         self.rvq = learning(codec)
+        self.compared = compared(codec)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self._latents: deque[Tensor] = deque(maxlen=max(1, recipe.seed_batches))
 
     def __call__(self, audio: Tensor, *, warm: bool) -> dict[str, Tensor]:
         """The losses of a batch ``[B, T]``; with ``warm`` false the codebooks are seeded when they are not yet."""
-        z = self.codec.encoder.latent(audio)
+        wanted, z = self.compared.latent(audio)
         losses: dict[str, Tensor] = {}
         if not self.seeded and not warm and self._enough:
             self.seed()
@@ -106,16 +192,11 @@ class CodecLosses:
             z, _, losses["commitment"] = self.rvq(z, keep)
         else:
             self._latents.append(z.detach().reshape(-1, z.shape[-1]))
-        fake = self.codec.decoder.synthesize(z)
-        losses["mel"] = mel_distance(audio, fake)
-        losses["waveform"] = waveform_distance(audio, fake)
-        return losses
+        return losses | self.compared.distances(wanted, z)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """Their weighted sum."""
-        recipe = self.recipe
-        weights = {"mel": recipe.mel_weight, "waveform": recipe.waveform_weight, "commitment": recipe.commitment_weight}
-        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        return torch.stack([getattr(self.recipe, f"{name}_weight") * loss for name, loss in losses.items()]).sum()
 
     @property
     def _enough(self) -> bool:
@@ -156,12 +237,14 @@ def train_codec(
         StoppedError: a signal ended the run; the weights are saved.
     """
     torch.manual_seed(recipe.seed)
-    codec = trainable_codec(config).train()
+    codec = trainable_codec(config, recipe.decay).train()
     if weights_from is not None:
         resume_codec(codec, weights_from)
     codec.to(device)
     losses = CodecLosses(codec, recipe, seeded=weights_from is not None)
     batches = crops(parts, whole_ticks(recipe.seconds), recipe.batch, recipe.seed)
+    if weights_from is None and isinstance(losses.compared, ComparedSpectra):
+        losses.compared.calibrate(next(batches).to(device) for _ in range(CALIBRATION))
     path = Path(out) / "codec.safetensors"
     with Run(out, "codec", recipe.minutes, steps=recipe.steps) as run:
         learner = Learner(run, codec.parameters(), recipe.rate, betas=(0.8, 0.99))

@@ -34,3 +34,31 @@ def waveform_distance(real: Tensor, fake: Tensor) -> Tensor:
     """Mean absolute difference relative to each item's mean level, so that quiet sound counts as much as loud."""
     level = real.abs().mean(-1, keepdim=True).clamp_min(1e-3)
     return ((real - fake).abs() / level).mean()
+
+
+def bin_weights(bins: int, rate: int = 16000) -> Tensor:
+    """Weight of each bin of a spectrum, ``[bins]``, mean about one.
+
+    It falls as the mel scale does, ``1 / (700 + f)``, so that the many bins of the highest octave do not decide alone;
+    the floor keeps them in.
+    """
+    density = 1 / (700 + torch.linspace(0, rate / 2, bins))
+    return (density / density.mean()).clamp_min(0.3)
+
+
+def spectrum_distance(real_log: Tensor, fake_log: Tensor, real: Tensor, fake: Tensor, weights: Tensor) -> Tensor:
+    """Mean absolute difference of spectra ``[B, spectra, bins]``: of their logarithms and of their power 0.3.
+
+    The logarithm minds what is quiet, the power law, about that of loudness, what is loud.
+    """
+    loud = real.clamp_min(1e-5) ** 0.3 - fake.clamp_min(1e-5) ** 0.3
+    return (((real_log - fake_log).abs() + loud.abs()) * weights).mean()
+
+
+def mel_spectrum_distance(real: Tensor, fake: Tensor, filters: Tensor) -> Tensor:
+    """Mean absolute log10 difference of mel band levels of magnitudes ``[B, spectra, bins]``.
+
+    Distances bin by bin have their least at the median, which for noise is too low a level; bands keep its energy.
+    """
+    bands = [((m.square() @ filters) + 1e-3).log10() * 0.5 for m in (real, fake)]
+    return (bands[0] - bands[1]).abs().mean()
