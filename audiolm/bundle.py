@@ -193,6 +193,11 @@ def read_config(name_or_path: str | Path) -> dict[str, Any]:
     return config
 
 
+def codec_config(config: Mapping[str, Any]) -> CodecConfig:
+    """The codec's sizes in a config that :func:`read_config` gave."""
+    return _sizes(config)[0]
+
+
 def load_bundle(name_or_path: str | Path) -> Parts:
     """Read a bundle by name or path.
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from audiolm.bundle import codec_config
 from audiolm.door import Door, DoorConfig, DoorState
 from audiolm.ticks import SAMPLE_RATE, TICK, Samples, TickAssembler
 from streamer.errors import InputError
@@ -249,9 +250,10 @@ class DecoderNode(ModelNode):
 
     @classmethod
     def facts(cls, config: ModelSettings, build: Build) -> Facts:
-        """Any number of levels up to the codec's."""
-        levels = int(describe(config, build)["codec"]["levels"])
-        return Facts(named_inputs(cls.accepts), frozenset(cls.emits), levels_in={"fine": (1, levels)})
+        """Any number of levels up to the codec's; a codec of spectra completes its sound later."""
+        codec = codec_config(describe(config, build))
+        levels = {"fine": (1, codec.levels)}
+        return Facts(named_inputs(cls.accepts), frozenset(cls.emits), levels_in=levels, delay=codec.delay)
 
     def init_state(self, info: SessionInfo) -> VoiceState:
         """A fresh stream in the session's slot."""
