@@ -18,7 +18,7 @@ def packages_on_disk():
 
 def test_every_package_ships():
     shipped = set(PROJECT["tool"]["setuptools"]["packages"])
-    assert set(packages_on_disk()) | {"streamer.configs", "streamer_plugins"} == shipped
+    assert set(packages_on_disk()) | {"audiolm.presets", "streamer.configs", "streamer_plugins"} == shipped
 
 
 def test_every_folder_that_ships_exists():

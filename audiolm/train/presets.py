@@ -24,6 +24,7 @@ from audiolm.sampler import Sampling
 from audiolm.stage import Pattern, StageSpec
 from audiolm.tokenizer import TokenizerConfig
 from audiolm.train.codec import CodecRecipe
+from audiolm.train.prepare import PrepareRecipe
 from audiolm.train.semantic import SemanticRecipe
 from audiolm.train.settings import fill, put, read_yaml
 from audiolm.train.stages import StageRecipe
@@ -33,18 +34,6 @@ FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[2] / "c
 SEMANTIC_RATE = 25
 T = TypeVar("T")
 Stored = Literal["fp16", "int8"]
-
-
-@dataclass(frozen=True)
-class PreparePlan:
-    """How the corpus is made.
-
-    Attributes:
-        dev_share: of the sound that is held out when no manifest says what is; whole folders (speakers) where there
-            are folders, else whole files (pieces).
-    """
-
-    dev_share: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -149,7 +138,7 @@ class Preset:
 
     name: str = "default"
     about: str = ""
-    prepare: PreparePlan = field(default_factory=PreparePlan)
+    prepare: PrepareRecipe = field(default_factory=PrepareRecipe)
     codec: CodecPlan = field(default_factory=CodecPlan)
     semantic: SemanticPlan = field(default_factory=SemanticPlan)
     stages: StagePlans = field(default_factory=StagePlans)

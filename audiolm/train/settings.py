@@ -138,8 +138,10 @@ def _value(hint: Any, value: Any, where: str, known: Any) -> Any:
         if value not in inside or isinstance(value, bool):
             raise ConfigError(f"{where} is {_shown(value)}; expected one of {', '.join(map(str, inside))}")
         return value
-    if origin is tuple:
-        return _tuple(inside, value, where)
+    if origin in (tuple, list):
+        return origin(_items(inside if origin is tuple else (inside[0], ...), value, where))
+    if origin is dict:
+        return _section(inside[1], value, where)
     return _plain(hint, value, where)
 
 
@@ -155,7 +157,7 @@ def _one_of(kinds: tuple[Any, ...], value: Any, where: str, known: Any) -> Any:
     return _value(kinds[-1], value, where, known)
 
 
-def _tuple(inside: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+def _items(inside: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise ConfigError(f"{where} is {_shown(value)}; expected a list such as [1, 2]")
     kinds = [inside[0]] * len(value) if inside[-1] is Ellipsis else list(inside)
@@ -164,6 +166,12 @@ def _tuple(inside: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     return tuple(
         _value(kind, item, f"{where}[{i}]", None) for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
     )
+
+
+def _section(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is {_shown(value)}; expected a section of keys")
+    return {str(key): _value(kind, item, _join(where, str(key)), None) for key, item in value.items()}
 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:

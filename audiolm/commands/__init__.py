@@ -1,0 +1,1 @@
+"""The commands of ``audiolm``, one module a group."""

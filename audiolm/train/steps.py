@@ -1,0 +1,364 @@
+"""The steps from a folder of sound to a bundle: what each one reads, makes and is decided by.
+
+Files of a work folder, by step::
+
+    prepare    corpus/{train,dev}, corpus/report.json
+    codec      codec.safetensors, codec.jsonl
+    encoder    encoder.safetensors, encoder_heads.safetensors, encoder.jsonl
+    ears       ears/                                  k-means, and codec and tokenizer as they will ship
+    tokenize   tokens/{train,dev}.safetensors
+    semantic, coarse, fine                            NAME.safetensors, NAME.jsonl
+    measure    draft/                                 the bundle without its card
+    export     the bundle
+"""
+
+import dataclasses
+import inspect
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audiolm.bundle import load_bundle
+from audiolm.errors import InputError
+from audiolm.parts import STAGES, Parts
+from audiolm.train.codec import CodecRecipe
+from audiolm.train.data import Corpus
+from audiolm.train.presets import Preset
+from audiolm.train.recipe import Record, Step, digest, plain
+from audiolm.train.semantic import SemanticRecipe
+from audiolm.train.stages import StageRecipe
+from audiolm.train.tokens import Tokens
+
+if TYPE_CHECKING:
+    from audiolm.train.card import Runs
+
+SPLITS = ("train", "dev")
+logger = logging.getLogger("audiolm.train")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made of what.
+
+    Attributes:
+        preset: sizes and recipes.
+        data: folder of sound, or a manifest.
+        out: folder of the bundle.
+        work: folder of everything in between.
+        name: of the bundle.
+        licences: what is known of the licences of the data; goes into the card as it is.
+        command: that makes this bundle, for the card.
+    """
+
+    preset: Preset
+    data: Path
+    out: Path
+    work: Path
+    name: str
+    licences: str = ""
+    command: str = ""
+    device: str = "cpu"
+    precision: str = "no"
+
+    @property
+    def corpora(self) -> Path:
+        """Folder of the corpora: the data's own where they were prepared elsewhere."""
+        return self.data if is_prepared(self.data) else self.work / "corpus"
+
+    def corpus(self, split: str) -> Corpus:
+        """The corpus of a split."""
+        return Corpus.open(self.corpora / split)
+
+    def tokens(self, split: str) -> Tokens:
+        """The tokens of a split."""
+        return Tokens.open(self.work / "tokens" / f"{split}.safetensors")
+
+    @property
+    def records(self) -> Path:
+        """Folder of the records of the steps."""
+        return self.work / "steps"
+
+    @property
+    def ears(self) -> Path:
+        """The bundle of codec and tokenizer."""
+        return self.work / "ears"
+
+
+def steps(job: Job) -> list[Step]:
+    """All steps of a job, in order."""
+    return [_prepare(job), _codec(job), _encoder(job), _ears(job), _tokenize(job), *_stages(job), *_ends(job)]
+
+
+def _prepare(job: Job) -> Step:
+    def run(_: bool) -> Mapping[str, Any]:
+        from audiolm.train.prepare import prepare_data
+
+        if is_prepared(job.data):
+            return _as_it_is(job)
+        made = prepare_data(job.data, job.work / "corpus", job.preset.prepare)
+        for line in made.summary.splitlines():
+            logger.info("  %s", line)
+        kept = {key: value for key, value in made.report.items() if key != "refused"}
+        return kept | {"summary": made.summary}
+
+    made = tuple(job.corpora / split for split in SPLITS)
+    settings = {"prepare": plain(job.preset.prepare), "files": fingerprint(job)}
+    return Step("prepare", f"read, check and split the sound of {job.data}", settings, run, makes=made)
+
+
+def is_prepared(data: Path) -> bool:
+    """Whether ``data`` holds corpora, prepared or packed elsewhere, instead of sound files."""
+    return all((data / split / "corpus.json").is_file() or (data / split / "audio.npy").is_file() for split in SPLITS)
+
+
+def _as_it_is(job: Job) -> dict[str, Any]:
+    """What can be said of corpora that were prepared elsewhere."""
+    splits = {split: job.corpus(split) for split in SPLITS}
+    rows = {name: {"clips": len(each.names), "hours": round(each.seconds / 3600, 4)} for name, each in splits.items()}
+    lines = [f"{name}: {row['clips']} clips, {row['hours']:.2f} h" for name, row in rows.items()]
+    return {"splits": rows, "summary": "\n".join(["prepared before", *lines])}
+
+
+def fingerprint(job: Job) -> str:
+    """A hash of names, sizes and times of the files that will be read.
+
+    Raises:
+        InputError: there is no such folder or manifest, or no sound in it.
+    """
+    from audiolm.train.sources import open_source
+
+    if is_prepared(job.data):
+        paths = sorted(path for split in SPLITS for path in (job.data / split).iterdir() if path.is_file())
+        named = {path.relative_to(job.data).as_posix(): (path, "") for path in paths}
+    else:
+        recipe = job.preset.prepare
+        found = open_source(job.data, group=recipe.group, only=recipe.only)
+        named = {item.name: (item.path, f"{item.split} {item.group} {item.voice}") for item in found.items}
+    stats = {name: path.stat() for name, (path, _) in named.items() if path.exists()}
+    return digest([(name, named[name][1], known.st_size, known.st_mtime_ns) for name, known in stats.items()])
+
+
+def going_on(train: Callable[..., Any], job: Job, path: Path, *, fresh: bool) -> dict[str, Any]:
+    """How a training is called: from its state, or with ``fresh`` without regard to what is there."""
+    how = {"device": job.device, "precision": job.precision, "restart": fresh}
+    known = inspect.signature(train).parameters
+    if "restart" not in known and not fresh and path.is_file():
+        how["weights_from"] = path
+    return {key: value for key, value in how.items() if key in known}
+
+
+def _codec(job: Job) -> Step:
+    plan, path = job.preset.codec, job.work / "codec.safetensors"
+
+    def run(fresh: bool) -> Mapping[str, Any]:
+        from audiolm.train.codec import train_codec
+
+        how = going_on(train_codec, job, path, fresh=fresh)
+        train_codec([(job.corpus("train"), 1.0)], job.work, plan.model, plan.recipe, **how)
+        return {"megabytes": _megabytes(path)}
+
+    title = f"codec, {plan.model.levels} levels of {plan.model.cardinality} codes"
+    return Step("codec", title, {"codec": plain(plan)}, run, ("prepare",), (path,), _minutes(plan.recipe))
+
+
+def _encoder(job: Job) -> Step:
+    plan, path = job.preset.semantic, job.work / "encoder.safetensors"
+
+    def run(fresh: bool) -> Mapping[str, Any]:
+        from audiolm.train.semantic import train_semantic
+
+        how = going_on(train_semantic, job, path, fresh=fresh)
+        train_semantic([(job.corpus("train"), 1.0)], job.work, plan.model, plan.recipe, **how)
+        return {"megabytes": _megabytes(path)}
+
+    # Neither layer nor clusters decide how the encoder is trained.
+    model = {k: v for k, v in plain(plan.model).items() if k not in ("layer", "clusters", "components")}
+    settings = {"model": model, "recipe": plain(plan.recipe)}
+    title = f"semantic encoder, {plan.model.layers} x {plan.model.width}"
+    return Step("encoder", title, settings, run, ("prepare",), (path,), _minutes(plan.recipe))
+
+
+def _ears(job: Job) -> Step:
+    plan = job.preset.semantic
+
+    def run(_: bool) -> Mapping[str, Any]:
+        from audiolm.codec import SoundStream
+        from audiolm.tokenizer import SemanticTokenizer
+        from audiolm.train.export import ears_bundle
+        from audiolm.train.loop import load_weights
+        from audiolm.train.semantic import embeddings, fit_clusters
+
+        tokenizer, codec = SemanticTokenizer(plan.model).eval(), SoundStream(job.preset.codec.model)
+        load_weights(job.work / "encoder.safetensors", tokenizer.encoder)
+        load_weights(job.work / "codec.safetensors", codec)
+        points = embeddings(tokenizer, [(job.corpus("train"), 1.0)], plan.model.layer, plan.sweep.ticks)
+        explained = fit_clusters(tokenizer, points)
+        specs = {name: job.preset.spec(name) for name in STAGES}
+        ears_bundle(codec, tokenizer, job.ears, specs, dtypes=_dtypes(job))
+        return {"layer": plan.model.layer, "clusters": plan.model.clusters, "variance_explained": round(explained, 4)}
+
+    settings = {"model": plain(plan.model), "sweep": plain(plan.sweep), "dtypes": _dtypes(job)}
+    return Step("ears", "k-means; codec and tokenizer as they ship", settings, run, ("codec", "encoder"), (job.ears,))
+
+
+def _minutes(recipe: CodecRecipe | SemanticRecipe | StageRecipe) -> float:
+    """How long a run is; not known when its steps are counted."""
+    return recipe.minutes if recipe.steps is None else 0.0
+
+
+def _dtypes(job: Job) -> dict[str, str]:
+    return dataclasses.asdict(job.preset.export.dtypes)
+
+
+def _tokenize(job: Job) -> Step:
+    paths = {split: job.work / "tokens" / f"{split}.safetensors" for split in SPLITS}
+
+    def run(_: bool) -> Mapping[str, Any]:
+        from audiolm.train.tokens import streams, tokenize
+
+        parts = load_bundle(job.ears)
+        hours = {}
+        for split, path in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tokens = tokenize(parts.codec, parts.tokenizer, streams(job.corpus(split)), path)
+            hours[split] = round(tokens.ticks / 25 / 3600, 4)
+        return {"hours": hours}
+
+    return Step("tokenize", "the corpus as tokens", {}, run, ("prepare", "ears"), tuple(paths.values()))
+
+
+def _stages(job: Job) -> list[Step]:
+    return [_stage(job, name) for name in STAGES]
+
+
+def _stage(job: Job, name: str) -> Step:
+    plan, path = job.preset.plan(name), job.work / f"{name}.safetensors"
+
+    def run(fresh: bool) -> Mapping[str, Any]:
+        from audiolm.train.stages import train_stage
+
+        spec, train, dev = load_bundle(job.ears).stages[name].spec, job.tokens("train"), job.tokens("dev")
+        crop = fitting_crop(plan.recipe.crop, spec.ahead, train, dev)
+        if crop < plan.recipe.crop:
+            text = "%s: no clip is %.1f s long; crops are %.1f s (windows are %.1f s)"
+            logger.info(text, name, plan.recipe.crop, crop, spec.window / spec.rate)
+        recipe = dataclasses.replace(plan.recipe, crop=crop)
+        levels, how = job.preset.codec.model.coarse_levels, going_on(train_stage, job, path, fresh=fresh)
+        train_stage(spec, train, dev, job.work, recipe, coarse_levels=levels, **how)
+        return {"crop": crop, "megabytes": _megabytes(path)}
+
+    title = f"stage {name}, {plan.model.layers} x {plan.model.width}"
+    return Step(name, title, {"stage": plain(plan)}, run, ("tokenize",), (path,), _minutes(plan.recipe))
+
+
+def fitting_crop(wanted: float, ahead: int, *tokens: Tokens) -> float:
+    """``wanted`` seconds, or what the longest clip of each token file has, if that is less."""
+    longest = min(int(each.index[:, 1].max()) for each in tokens)
+    return min(wanted, (longest - ahead) / 25)
+
+
+def _ends(job: Job) -> list[Step]:
+    draft = job.work / "draft"
+
+    def measure(_: bool) -> Mapping[str, Any]:
+        from audiolm.train.export import assemble, likelihoods, reconstruction
+
+        sampling = {name: getattr(job.preset.export.sampling, name) for name in STAGES}
+        weights = {name: job.work / f"{name}.safetensors" for name in STAGES}
+        parts = assemble(
+            load_bundle(job.ears), weights, job.name, draft, card="", sampling=sampling, dtypes=_dtypes(job)
+        )
+        train, dev = job.tokens("train"), job.tokens("dev")
+        crops = {name: _crop(job, parts, name, train, dev) for name in STAGES}
+        levels = _levels(parts)
+        return {
+            "likelihoods": likelihoods(parts, train, dev, crops),
+            "reconstruction": reconstruction(parts.codec, job.corpus("dev"), levels),
+        }
+
+    def export(_: bool) -> Mapping[str, Any]:
+        from audiolm.train.card import write_card
+
+        write_card(_runs(job, draft), draft)
+        publish(draft, job.out)
+        return {"megabytes": {path.name: _megabytes(path) for path in sorted(job.out.iterdir())}}
+
+    sampling = {"sampling": plain(job.preset.export.sampling), "name": job.name}
+    said = {"licences": job.licences, "out": str(job.out)}
+    made = tuple(job.out / name for name in ("config.json", "CARD.md"))
+    return [
+        Step("measure", "held-out likelihoods and reconstruction", sampling, measure, ("ears", *STAGES), (draft,)),
+        Step("export", f"the bundle {job.out}", said, export, ("prepare", "measure"), made),
+    ]
+
+
+def _runs(job: Job, draft: Path) -> "Runs":
+    """What the card says, out of records and logs."""
+    from audiolm.train.card import RUNS, Runs
+    from audiolm.train.curves import read_log
+
+    names = ("prepare", "codec", "encoder", "ears", "tokenize", *STAGES, "measure")
+    records = {name: Record.read(job.records / f"{name}.json") for name in names}
+    figures = {name: record.figures if record is not None else {} for name, record in records.items()}
+    return Runs(
+        parts=load_bundle(draft),
+        about=f"Made with the preset {job.preset.name}: {job.preset.about}.",
+        command=job.command,
+        licences=job.licences,
+        dtypes=_dtypes(job),
+        prepare=figures["prepare"],
+        ears=figures["ears"],
+        measure=figures["measure"],
+        crops={name: figures[name]["crop"] for name in STAGES if "crop" in figures[name]},
+        seconds={name: record.seconds for name, record in records.items() if record is not None},
+        logs={name: read_log(job.work / f"{name}.jsonl") for name in RUNS},
+    )
+
+
+def _crop(job: Job, parts: Parts, name: str, *tokens: Tokens) -> float:
+    return fitting_crop(job.preset.plan(name).recipe.crop, parts.stages[name].spec.ahead, *tokens)
+
+
+def _levels(parts: Parts) -> tuple[int, ...]:
+    """Numbers of levels to reconstruct from: the coarse ones, half of the fine ones too, all."""
+    config = parts.codec.config
+    return tuple(sorted({config.coarse_levels, (config.coarse_levels + config.levels) // 2, config.levels}))
+
+
+def _megabytes(path: Path) -> float:
+    return round(path.stat().st_size / 1e6, 3)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that holds something else than a bundle.
+
+    Raises:
+        InputError: it does, or it is a file.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file()):
+        raise InputError(f"{out} is there and is no bundle; give another --out", out=str(out))
+
+
+def publish(draft: Path, out: Path) -> None:
+    """Put a copy of the folder ``draft`` in the place of ``out``, which is whole at any moment but one.
+
+    Raises:
+        InputError: there is something else than a bundle.
+        OSError: there is no room; what was there is intact.
+    """
+    check_out(out)
+    part, old = (out.with_name(f".{out.name}.{end}") for end in ("part", "old"))
+    for folder in (part, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(draft, part)
+        if out.exists():
+            out.replace(old)
+        part.replace(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
