@@ -1,114 +1,146 @@
-"""The whole recipe at a tiny size: a folder of sound becomes a bundle that continues a prompt."""
+"""Steps: done once, again when something changed, and how their failures end."""
 
+import errno
 import json
+import os
+import signal
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from material import melody
 
-from audiolm import AudioLM
-from audiolm.codec import CodecConfig
 from audiolm.errors import InputError
-from audiolm.parts import PAPER_SAMPLING
-from audiolm.tokenizer import TokenizerConfig
-from audiolm.train.codec import CodecRecipe, train_codec
-from audiolm.train.data import Corpus
-from audiolm.train.export import assemble, default_specs, ears_bundle, likelihoods, reconstruction, unigram
-from audiolm.train.prepare import prepare
-from audiolm.train.semantic import SemanticRecipe, embeddings, fit_clusters, train_semantic
-from audiolm.train.stages import StageRecipe, train_stage
-from audiolm.train.tokens import streams, tokenize
-
-CODEC = CodecConfig(channels=2, residual_units=(1, 1, 1, 1), latent=16, levels=6, cardinality=32, coarse_levels=2)
-EARS = TokenizerConfig(mels=20, layers=2, layer=1, width=32, heads=2, window=25, kernel=5, components=16, clusters=24)
+from audiolm.train.faults import StoppedError, TrainingError
+from audiolm.train.recipe import Recipe, Record, Step, alone, stoppable
 
 
-@pytest.fixture(scope="module")
-def made(sounds_folder, specs, tmp_path_factory):
-    """Every step of the recipe: the model's parts, the tokens, and the folder."""
-    out = tmp_path_factory.mktemp("recipe")
-    corpus = [(prepare(sounds_folder, out / "corpus"), 1.0)]
-    codec_recipe = CodecRecipe(minutes=1000, batch=2, seconds=0.32, warm_steps=5, rate=3e-3, steps=30)
-    codec = train_codec(corpus, out, CODEC, codec_recipe)
-    recipe = SemanticRecipe(minutes=1000, batch=2, seconds=1.6, codes=32, components=20, fit_batches=2, steps=10)
-    tokenizer = train_semantic(corpus, out, EARS, recipe)
-    fit_clusters(tokenizer, embeddings(tokenizer, corpus, EARS.layer, 600), rounds=5)
-    ears = ears_bundle(codec, tokenizer, out / "ears", specs)
-    tokens = tokenize(ears.codec, ears.tokenizer, streams(corpus[0][0]), out / "tokens.safetensors")
-    stage_recipe = StageRecipe(minutes=1000, batch=2, crop=1.6, steps=10)
-    for spec in specs.values():
-        train_stage(spec, tokens, tokens, out, stage_recipe, coarse_levels=CODEC.coarse_levels)
-    weights = {name: out / f"{name}.safetensors" for name in specs}
-    return assemble(ears, weights, "made", out / "bundle", card="made by a test\n"), tokens, out
+class Steps:
+    """Three steps, each after the one before, that write a file and note that they ran, and whether afresh."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.ran = folder, []
+        self.settings = {name: {"recipe": {"rate": 1, "minutes": 5}} for name in ("one", "two", "three")}
+        self.fault: dict[str, Exception] = {}
+
+    def step(self, name, *needs):
+        path = self.folder / f"{name}.txt"
+
+        def run(fresh):
+            self.ran.append((name, fresh))
+            if name in self.fault:
+                raise self.fault[name]
+            path.write_text(name)
+            return {"length": len(name)}
+
+        return Step(name, f"makes {name}", self.settings[name], run, needs, (path,), 5.0)
+
+    def recipe(self):
+        steps = [self.step("one"), self.step("two", "one"), self.step("three", "two")]
+        return Recipe(steps, self.folder / "steps", "audiolm train all ...")
+
+    def run(self, until=None):
+        """Names of the steps that ran; an exclamation mark where nothing of before was to be used."""
+        self.ran.clear()
+        self.recipe().run(until)
+        return " ".join(name + "!" * fresh for name, fresh in self.ran)
 
 
-def test_the_bundle_continues_a_prompt(made):
-    model = AudioLM.load(made[2] / "bundle")
-    assert model.parts.name == "made"
-    assert dict(model.parts.sampling) == PAPER_SAMPLING
-    sound = model.continuation(melody(1, 9), seconds=0.4, seed=1)
-    assert sound.shape == (6400,)
-    assert np.isfinite(sound).all()
-    assert np.array_equal(sound, model.continuation(melody(1, 9), seconds=0.4, seed=1))
-    assert not np.array_equal(sound, model.continuation(melody(1, 9), seconds=0.4, seed=2))
+@pytest.fixture
+def steps(tmp_path):
+    return Steps(tmp_path)
 
 
-def test_each_step_left_its_weights_and_its_log(made):
-    names = {path.name for path in made[2].iterdir()}
-    parts = {"codec", "encoder", "semantic", "coarse", "fine"}
-    assert {f"{part}.jsonl" for part in parts} | {f"{part}.safetensors" for part in parts} <= names
-    for part in parts:
-        rows = [json.loads(line) for line in (made[2] / f"{part}.jsonl").read_text().splitlines()]
-        assert all(np.isfinite(list(row.values())).all() for row in rows)
+def test_each_is_done_once(steps):
+    assert steps.run() == "one! two! three!"
+    assert steps.run() == ""
+    recipe = steps.recipe()
+    assert recipe.figures("three") == {"length": 5}
+    assert recipe.seconds("three") >= 0
 
 
-def test_the_bundle_holds_the_trained_stages(made, specs):
-    parts, _, out = made
-    from safetensors.torch import load_file
-
-    trained = load_file(out / "coarse.safetensors")
-    for name, value in parts.stages["coarse"].state_dict().items():
-        torch.testing.assert_close(value, trained[name], atol=0.02, rtol=0.02)  # fp16, or int8 where it is wide
-    assert {name: stage.spec for name, stage in parts.stages.items()} == specs
+def test_until_ends_early_and_the_rest_follows_later(steps):
+    assert steps.run(until="two") == "one! two!"
+    assert steps.run() == "three!"
 
 
-def test_a_missing_stage_is_named(made, tmp_path):
-    parts, _, out = made
-    weights = {name: out / f"{name}.safetensors" for name in parts.stages} | {"fine": tmp_path / "no.safetensors"}
-    with pytest.raises(InputError, match=r"no\.safetensors is not there"):
-        assemble(parts, weights, "x", tmp_path / "bundle", card="")
-    with pytest.raises(InputError, match="does not fit"):
-        assemble(parts, weights | {"fine": out / "coarse.safetensors"}, "x", tmp_path / "bundle", card="")
+def test_changed_settings_redo_a_step_and_what_follows(steps, caplog):
+    steps.run()
+    steps.settings["two"] = {"recipe": {"rate": 2, "minutes": 5}}
+    with caplog.at_level("INFO", "audiolm.train"):
+        assert steps.run() == "two! three!"
+    assert "[2/3] two: makes two (other settings: recipe.rate 1 -> 2); up to 10 min of training left" in caplog.text
+    assert "[3/3] three: makes three (what it is made from changed)" in caplog.text
+    assert "[1/3] one: makes one: done before" in caplog.text
 
 
-def test_figures_of_the_card_are_in_range(made):
-    parts, tokens, out = made
-    rows = likelihoods(parts, tokens, tokens, dict.fromkeys(parts.stages, 1.6))
-    assert set(rows) == {"semantic", "coarse", "fine"}
-    assert set(rows["semantic"]) == {"nll", "unigram"}
-    assert set(rows["coarse"]) == set(rows["fine"]) == {"nll", "unigram", "unconditioned"}
-    assert all(0 < value < 6 for row in rows.values() for value in row.values())
-    card = reconstruction(parts.codec, Corpus.open(out / "corpus"), levels=(2, 6))
-    assert set(card["log_mel_distance"]) == {2, 6}
-    assert len(card["perplexity"]) == CODEC.levels
-    assert all(1 <= value <= 32 for value in card["perplexity"])
+def test_a_longer_run_goes_on_and_what_follows_is_made_afresh(steps):
+    steps.run()
+    steps.settings["two"] = {"recipe": {"rate": 1, "minutes": 50}}
+    assert steps.run() == "two three!"
 
 
-def test_the_unigram_is_the_entropy_of_what_is_frequent():
-    train = torch.tensor([[0], [0], [0], [1]])
-    found = unigram(train, torch.tensor([[0], [1]]), 2)
-    torch.testing.assert_close(found, -torch.tensor([4 / 6, 2 / 6]).log().mean()[None])
+def test_a_file_that_is_gone_is_made_again(steps, caplog):
+    steps.run()
+    (steps.folder / "two.txt").unlink()
+    with caplog.at_level("INFO", "audiolm.train"):
+        assert steps.run() == "two"
+    assert "two.txt is gone" in caplog.text
 
 
-def test_the_sizes_that_ship_stay_as_they_are():
-    specs = default_specs(1024)
-    sizes = {n: (s.layers, s.width, s.heads, s.window, s.ahead, s.levels, s.pattern) for n, s in specs.items()}
-    assert sizes == {
-        "semantic": (4, 256, 4, 750, 0, 1, "depth"),
-        "coarse": (4, 256, 4, 500, 2, 4, "depth"),
-        "fine": (3, 256, 4, 150, 0, 8, "depth"),
-    }
-    depth = {n: (s.depth_layers, s.depth_width, s.depth_heads) for n, s in specs.items() if n != "semantic"}
-    assert depth == {"coarse": (2, 192, 3), "fine": (2, 128, 2)}
-    assert specs["semantic"].cardinality == specs["coarse"].cond_cardinality == 1024
+@pytest.mark.parametrize(
+    ("fault", "kind", "code", "message"),
+    [
+        (InputError("no such sound", path="a"), InputError, 2, "failed: no such sound"),
+        (TrainingError("the loss became NaN"), TrainingError, 1, "failed: the loss became NaN"),
+        (StoppedError("stopped by SIGTERM", signal.SIGTERM), StoppedError, 143, "stopped: stopped by SIGTERM"),
+        (OSError(errno.ENOSPC, "No space left on device"), TrainingError, 1, "No space left on device.*is there room"),
+        (MemoryError(), TrainingError, 1, "memory is full; try a smaller batch"),
+        (RuntimeError("CUDA out of memory. Tried\nmore"), TrainingError, 1, "CUDA out of memory. Tried; try a smaller"),
+    ],
+)
+def test_a_fault_says_which_step_and_how_to_go_on(steps, fault, kind, code, message):
+    steps.fault["two"] = fault
+    with pytest.raises(
+        kind, match=rf"^step 2 of 3 \(two\) .*{message}.*is kept; go on with: audiolm train all"
+    ) as error:
+        steps.run()
+    assert error.value.exit_code == code
+    assert "\n" not in str(error.value)
+    assert steps.recipe().missing(steps.recipe().steps[1]) == "not finished"
+    steps.fault.clear()
+    assert steps.run() == "two three!"
+
+
+def test_a_mistake_of_ours_is_not_hidden(steps):
+    steps.fault["two"] = RuntimeError("shapes do not match")
+    with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
+        steps.run()
+
+
+def test_a_damaged_record_counts_as_none(steps):
+    steps.run()
+    record = steps.folder / "steps" / "two.json"
+    good = record.read_text()
+    for damaged in ("", "{", "[]", '{"format": 1, "what": 2}', good.replace('"format": 1', '"format": 99')):
+        record.write_text(damaged)
+        assert steps.run() == "two!"
+    assert json.loads(record.read_text())["finished"]
+    assert Record.read(record).figures == {"length": 3}
+
+
+def test_a_signal_ends_a_step_that_has_no_way_of_its_own(steps):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match="the recipe stopped by SIGTERM") as error, stoppable("the recipe"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert error.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_two_cannot_work_in_one_folder(tmp_path):
+    work = tmp_path / "work"
+    with alone(work), pytest.raises(InputError, match="another `audiolm train` works in"), alone(work):
+        pass
+    with alone(work):  # the hold is over
+        assert work.is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be made a folder"), alone(tmp_path / "file"):
+        pass
