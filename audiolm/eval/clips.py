@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 
 from audiolm.errors import InputError
-from audiolm.train.data import RATE, TICK, Array, Corpus
+from audiolm.train.data import RATE, TICK, Corpus
+from audiolm.train.shards import Array
 
 Kind = Literal["speech", "music"]
 WORDS: dict[str, Kind] = {"speech": "speech", "voice": "speech", "music": "music", "piano": "music"}

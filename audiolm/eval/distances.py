@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from audiolm.eval.need import need
-from audiolm.train.data import RATE, Array
+from audiolm.train.data import RATE
 from audiolm.train.losses import mel_distance
+from audiolm.train.shards import Array
 
 SIZES = (512, 1024, 2048)
 NOTHING = float("nan")

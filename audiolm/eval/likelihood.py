@@ -4,7 +4,7 @@ Crops are of twice a stage's window, with the masks and offsets of inference, so
 All three figures are of the same crops and the intervals are over crops.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audiolm.errors import InputError
-from audiolm.eval.report import Cell, Goal, Section
+from audiolm.eval.report import Cell, Goal, Progress, Section, quiet
 from audiolm.eval.stats import Estimate, estimate, gain
 from audiolm.parts import STAGES, Parts
 from audiolm.stage import StageSpec
@@ -127,7 +127,7 @@ def likelihood(
     train: Tokens | None = None,
     *,
     crops: int = CROPS,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = quiet,
 ) -> Section:
     """The section ``likelihood`` of the report, for named held-out tokens.
 

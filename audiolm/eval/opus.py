@@ -5,7 +5,8 @@ from io import BytesIO
 import numpy as np
 
 from audiolm.errors import InputError
-from audiolm.train.data import RATE, Array
+from audiolm.train.data import RATE
+from audiolm.train.shards import Array
 
 LOWEST, HIGHEST = 6000, 256000
 HEADER = 27

@@ -6,7 +6,7 @@ crop is left out of every system's PESQ and counted.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from audiolm.codec import SoundStream
 from audiolm.eval.clips import Held, excerpts, whole
 from audiolm.eval.distances import MEASURES, aligned, common_lag
 from audiolm.eval.opus import opus
-from audiolm.eval.report import Cell, Goal, Section
+from audiolm.eval.report import Cell, Goal, Progress, Section, quiet
 from audiolm.eval.stats import Estimate, estimate
-from audiolm.train.data import RATE, TICK, Array, Corpus
+from audiolm.train.data import RATE, TICK, Corpus
+from audiolm.train.shards import Array
 
 LEVELS, OPUS_RATES = (4, 6, 8, 12), (6000, 12000)
 MOST_LAG = 960  # 60 ms: beyond any delay a decoder may declare
@@ -97,7 +98,7 @@ def reconstruction(
     levels: Sequence[int] = LEVELS,
     opus_rates: Sequence[int] = OPUS_RATES,
     measures: Sequence[str] = tuple(MEASURES),
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = quiet,
 ) -> Section:
     """The section ``reconstruction`` of the report, corpus by corpus.
 

@@ -7,7 +7,7 @@
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,16 @@ ORDER = ("reconstruction", "semantic", "likelihood", "continuation", "drift", "p
 BEGIN, END = "<!-- audiolm eval: begin -->", "<!-- audiolm eval: end -->"
 LIBRARIES = ("torch", "numpy", "soundfile", "pesq", "pystoi", "resemblyzer", "pocketsphinx")
 Cell = str | float | int | Estimate | None
+Progress = Callable[[str], None]
+
+
+def quiet(_: str) -> None:
+    """Progress that is told to nobody."""
+
+
+def within(progress: Progress, name: str) -> Progress:
+    """Progress with a name before each line."""
+    return lambda text: progress(f"{name}: {text}")
 
 
 @dataclass(frozen=True)
@@ -128,39 +138,58 @@ def read(folder: str | Path) -> dict[str, Any]:
         return {"sections": {}}
     try:
         report = json.loads(path.read_text(encoding="utf8"))
-        sections = dict(report["sections"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sections = {name: _complete(section) for name, section in report["sections"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no report of audiolm eval ({error}); give another folder", path=str(path)
         ) from error
     return {**report, "sections": sections}
 
 
-def add(folder: str | Path, about: dict[str, Any], section: Section) -> dict[str, Any]:
+def _complete(section: dict[str, Any]) -> dict[str, Any]:
+    """A section as it is; KeyError where a part of it is missing."""
+    return {**section, **{key: section[key] for key in ("title", "figures", "tables", "goals", "notes", "plots")}}
+
+
+def add(
+    folder: str | Path, section: Section, *, bundle: str, command: str = "", settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Put a section into the report of ``folder``, JSON and text, and return the report.
 
-    ``about`` holds what the figures are of: bundle, data, seed. A report of another bundle is not mixed with this one.
+    ``bundle`` names exactly what was measured; a report of another bundle is not mixed with this one. ``command`` and
+    ``settings`` are those that made the section.
 
     Raises:
         InputError: the folder holds the report of another bundle, or cannot be written.
     """
     report = read(folder)
-    before = report.get("about", about).get("bundle")
-    if before != about["bundle"]:
-        raise InputError(f"{folder} holds the report of {before!r}, not of {about['bundle']!r}; give another --out")
-    made = {**section.as_dict(), "settings": about.get("settings", {})}
-    order = sorted({*report["sections"], section.name}, key=lambda name: (*ORDER, name).index(name))
-    sections = {name: made if name == section.name else report["sections"][name] for name in order}
-    kept = {key: value for key, value in about.items() if key != "settings"}
-    report = {"about": {**report.get("about", {}), **kept}, "versions": versions(), "sections": sections}
+    before = report.get("bundle", bundle)
+    if before != bundle:
+        raise InputError(f"{folder} holds the report of {before}, not of {bundle}; give another --out")
+    made = {**section.as_dict(), "command": command, "settings": _plain(dict(settings or {}))}
+    found = {**report["sections"], section.name: made}
+    order = sorted(found, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    report = {"bundle": bundle, "versions": versions(), "sections": {name: found[name] for name in order}}
     root = Path(folder)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        (root / JSON_NAME).write_text(json.dumps(report, indent=1) + "\n", encoding="utf8")
-        (root / TEXT_NAME).write_text(markdown(report), encoding="utf8")
+        _write(root / JSON_NAME, json.dumps(report, indent=1) + "\n")
+        _write(root / TEXT_NAME, markdown(report))
     except OSError as error:
         raise InputError(f"the report cannot be written to {root} ({error.strerror}); give another --out") from error
     return report
+
+
+def _write(path: Path, text: str) -> None:
+    """At once, so that an interruption leaves the old file."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf8")
+    part.replace(path)
+
+
+def made_with(report: Mapping[str, Any], name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the report has the section ``name`` with just these settings."""
+    return name in report["sections"] and report["sections"][name].get("settings") == _plain(dict(settings))
 
 
 # -- text --
@@ -168,16 +197,18 @@ def add(folder: str | Path, about: dict[str, Any], section: Section) -> dict[str
 
 def markdown(report: dict[str, Any], level: int = 2) -> str:
     """The report as Markdown, headings from ``level`` on."""
-    about, lines = report.get("about", {}), [f"{'#' * level} Measured", ""]
-    if "command" in about:
-        lines += [f"By `{about['command']}`. Intervals are 95 %, by bootstrap over clips.", ""]
-    lines += _goal_lines(report["sections"])
+    lines = [f"{'#' * level} Measured", ""]
+    commands = dict.fromkeys(f"`{each['command']}`" for each in report["sections"].values() if each.get("command"))
+    if commands:
+        lines += [f"By {', '.join(commands)}. Intervals are 95 %, by bootstrap.", ""]
+    lines += goal_lines(report["sections"])
     for section in report["sections"].values():
         lines += [f"{'#' * (level + 1)} {section['title']}", "", *section_lines(section)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _goal_lines(sections: dict[str, Any]) -> list[str]:
+def goal_lines(sections: Mapping[str, Any]) -> list[str]:
+    """The goals of all sections as a table: what was measured, what was wanted, whether it is met."""
     goals = [goal for section in sections.values() for goal in section["goals"]]
     if not goals:
         return []
