@@ -15,6 +15,7 @@ import typer
 
 from audiolm.commands.train import train_app
 from audiolm.errors import AudioLMError
+from audiolm.eval.cli import eval_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +26,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 2 wrong input; 1 another failure; 130, 143 interrupted, with the weights saved.",
 )
 app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
 
 
 @app.command()
