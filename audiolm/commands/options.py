@@ -24,7 +24,7 @@ Steps = Annotated[int | None, typer.Option(min=1, help="stop after so many steps
 Batch = Annotated[int | None, typer.Option(min=1, help="crops a step; else as in the preset")]
 Threads = Annotated[int, typer.Option(min=1, help="of torch; one is best where several runs share a machine")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
-Precision = Annotated[str, typer.Option(help="no (float32) or bf16")]
+Precision = Annotated[str | None, typer.Option(help="no (float32) or bf16; else what each run does best with")]
 Restart = Annotated[bool, typer.Option("--restart", help="begin anew instead of going on where the last call ended")]
 From = Annotated[Path | None, typer.Option("--from", help="weights to start from")]
 Corpora = Annotated[list[str], typer.Argument(help="corpus folders, each as FOLDER or FOLDER=SHARE")]

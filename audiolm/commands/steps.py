@@ -49,9 +49,9 @@ steps_app = typer.Typer(rich_markup_mode=None)
 
 
 def _how(train: Callable[..., Any], **options: Any) -> dict[str, Any]:
-    """Those options that a training takes."""
+    """Those options that were given and that a training takes."""
     known = inspect.signature(train).parameters
-    return {name: value for name, value in options.items() if name in known}
+    return {name: value for name, value in options.items() if name in known and value is not None}
 
 
 @steps_app.command()
@@ -81,7 +81,7 @@ def codec(
     batch: Batch = None,
     threads: Threads = 1,
     device: Device = "cpu",
-    precision: Precision = "no",
+    precision: Precision = None,
     start: From = None,
     restart: Restart = False,
 ) -> None:
@@ -107,7 +107,7 @@ def semantic(
     batch: Batch = None,
     threads: Threads = 1,
     device: Device = "cpu",
-    precision: Precision = "no",
+    precision: Precision = None,
     start: From = None,
     restart: Restart = False,
 ) -> None:
@@ -199,7 +199,7 @@ def stage(
     depth_share: Annotated[float | None, typer.Option(min=0.01, max=1, help="share of frames predicted")] = None,
     threads: Threads = 1,
     device: Device = "cpu",
-    precision: Precision = "no",
+    precision: Precision = None,
     start: From = None,
     restart: Restart = False,
 ) -> None:

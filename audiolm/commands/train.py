@@ -35,7 +35,7 @@ def everything(
     until: Annotated[str | None, typer.Option(metavar="STEP", help=f"end after this step: {STEPS}")] = None,
     threads: Threads = 2,
     device: Device = "cpu",
-    precision: Precision = "no",
+    precision: Precision = None,
 ) -> None:
     """A folder of sound becomes a bundle: prepare, train every part, measure, export.
 

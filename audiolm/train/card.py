@@ -180,13 +180,11 @@ def _limits(runs: Runs) -> list[str]:
 
 def _limits_of_data(runs: Runs) -> list[str]:
     found = []
-    hours = {split: (runs.prepare.get(split) or {}).get("hours") for split in ("train", "dev")}
-    if hours["train"] is not None and hours["train"] < 100:
-        found.append(
-            f"It has heard {hours['train']:.2f} h of sound; expect little beyond its voices, pieces and rooms."
-        )
-    if hours["dev"] is not None and hours["dev"] < 0.5:
-        found.append(f"The held-out figures rest on {60 * hours['dev']:.1f} minutes of sound.")
+    heard, held = _hours(runs, "train"), _hours(runs, "dev")
+    if heard is not None and heard < 100:
+        found.append(f"It has heard {heard:.2f} h of sound; expect little beyond its voices, pieces and rooms.")
+    if held is not None and held < 0.5:
+        found.append(f"The held-out figures rest on {60 * held:.1f} minutes of sound.")
     return found
 
 

@@ -61,7 +61,7 @@ class Job:
     licences: str = ""
     command: str = ""
     device: str = "cpu"
-    precision: str = "no"
+    precision: str | None = None
 
     @property
     def corpora(self) -> Path:
@@ -143,11 +143,11 @@ def fingerprint(job: Job) -> str:
 
 def going_on(train: Callable[..., Any], job: Job, path: Path, *, fresh: bool) -> dict[str, Any]:
     """How a training is called: from its state, or with ``fresh`` without regard to what is there."""
-    how = {"device": job.device, "precision": job.precision, "restart": fresh}
+    how: dict[str, Any] = {"device": job.device, "precision": job.precision, "restart": fresh}
     known = inspect.signature(train).parameters
     if "restart" not in known and not fresh and path.is_file():
         how["weights_from"] = path
-    return {key: value for key, value in how.items() if key in known}
+    return {key: value for key, value in how.items() if key in known and value is not None}
 
 
 def _codec(job: Job) -> Step:
