@@ -85,7 +85,7 @@ def _spread(amounts: list[float]) -> dict[str, float]:
 
 
 def _hours(seconds: float) -> float:
-    return round(seconds / 3600, 4)
+    return round(seconds / 3600, 6)
 
 
 UNITS = {"level": " dB", "held back by its peak": " dB", "trimmed": " s", "offset": ""}
