@@ -222,7 +222,7 @@ def apply_state(path: Path, state: State, parts: Mapping[str, Part]) -> None:
             _restore(part, {**own, **state.values[name]})
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise InputError(
-                f"{path} does not fit this run's {name} ({error}); give --restart to begin anew"
+                f"{path} does not fit this run's {name} ({' '.join(str(error).split())}); give --restart to begin anew"
             ) from error
 
 

@@ -2,15 +2,19 @@
 
 import json
 import logging
+import re
 import signal
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 from audiolm.errors import AudioLMError, InputError
-from audiolm.train import checkpoint
+from audiolm.train import checkpoint, journal
+from audiolm.train.journal import duration
 from audiolm.train.loop import (
+    AverageWeights,
     Learner,
     Run,
     StoppedError,
@@ -169,3 +173,68 @@ def test_weights_that_do_not_fit_say_where(tmp_path):
     given = nn.Linear(2, 3)
     load_weights(path, given)
     assert torch.equal(given.weight, wanted.weight)
+
+
+def test_the_average_follows_the_weights_and_lends_itself():
+    model = nn.Linear(1, 1, bias=False)
+    average = AverageWeights(model, decay=0.5)
+    with torch.no_grad():
+        model.weight.fill_(10.0)
+    average.values["weight"].zero_()
+    average.update()  # decay (1 + 1) / (10 + 1)
+    assert float(average.values["weight"]) == pytest.approx(10 * 9 / 11)
+    for _ in range(20):
+        average.update()
+    before = float(average.values["weight"])
+    with torch.no_grad():
+        model.weight.fill_(20.0)
+    average.update()  # the warm-up is over
+    assert float(average.values["weight"]) == pytest.approx((before + 20) / 2)
+    with average.applied():
+        assert torch.equal(model.weight, average.values["weight"])
+    assert model.weight.tolist() == [[20.0]]
+    assert torch.equal(average.weights()["weight"], average.values["weight"])
+    with pytest.raises(RuntimeError), average.applied():
+        raise RuntimeError
+    assert model.weight.tolist() == [[20.0]]
+
+
+def test_a_run_needs_a_length(tmp_path):
+    with pytest.raises(InputError, match="give minutes, or steps"):
+        Run(tmp_path, "part", None)
+    assert Run(tmp_path, "part", None, steps=4).progress == 0
+
+
+def test_the_line_for_people_says_how_fast_and_how_long(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "audiolm.train")
+    with Run(tmp_path, "part", 1000, steps=100) as run:
+        run.begin -= 50  # so long it has been
+        for _ in range(50):
+            run.tick({"loss": 1.0})
+    assert re.search(r"part: 0.8 of 1000.0 min, 1(\.\d+)? steps/s, (49|50) s left, step 50: loss 1", caplog.text)
+    assert lines(tmp_path / "part.jsonl")[0]["steps_per_second"] > 0
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3, "3 s"), (600, "10 min"), (7200, "2.0 h")])
+def test_durations_are_for_people(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_tensorboard_gets_the_same_curves(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with Run(tmp_path, "part", 1000, steps=2, every=0.0) as run:
+        for _ in run:
+            run.tick({"loss": 3.0 - run.step})
+    curves = reader.EventAccumulator(str(tmp_path / "tensorboard" / "part")).Reload()
+    assert [(e.step, e.value) for e in curves.Scalars("part/loss")] == [(1, 3.0), (2, 2.0)]
+
+
+def test_without_tensorboard_a_run_says_so_once(tmp_path, caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr(journal, "_said", set())
+    caplog.set_level(logging.INFO, "audiolm.train")
+    with Run(tmp_path, "part", 1000, steps=3, every=0.0) as run:
+        for _ in run:
+            run.tick({"loss": 1.0})
+    assert caplog.text.count("no TensorBoard here") == 1
+    assert len(lines(tmp_path / "part.jsonl")) == 3

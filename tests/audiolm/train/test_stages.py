@@ -19,6 +19,9 @@ from audiolm.train.stages import (
     corrupt,
     drop_conditioning,
     evaluate,
+    gap_mask,
+    lose,
+    residual_dropout,
     stage_loss,
     train_stage,
 )
@@ -147,6 +150,91 @@ def test_conditioning_is_dropped_for_whole_crops(specs):
     assert abs(float(dropped.float().mean()) - 0.2) < 0.05
     assert drop_conditioning(cond, spec, 0.0, generator) is cond
     assert drop_conditioning(None, spec, 0.5, generator) is None
+
+
+def test_gaps_are_short_and_as_frequent_as_asked():
+    lost = gap_mask(200, 400, 0.05, torch.Generator().manual_seed(0))
+    assert abs(float(lost.float().mean()) - 0.05) < 0.01
+    changes = torch.nn.functional.pad(lost.int(), (1, 1)).diff(dim=1)
+    lengths = (changes == -1).nonzero()[:, 1] - (changes == 1).nonzero()[:, 1]
+    assert lengths.min() == 1
+    assert 5 <= lengths.max() <= 15  # two gaps may meet
+    assert float((lengths <= 5).float().mean()) > 0.9
+    assert not gap_mask(3, 10, 0.0, torch.Generator()).any()
+
+
+@pytest.mark.parametrize("name", ["semantic", "coarse", "fine"])
+def test_a_lost_tick_is_lost_in_what_is_fed_back_and_in_the_conditioning(specs, name):
+    """As live: a lost frame is forced as the mask token, and its conditioning is read `ahead` tokens before."""
+    spec, generator = specs[name], torch.Generator().manual_seed(0)
+    per, n = spec.rate // 25, 300
+    frames = torch.zeros(n, 40 * per, spec.levels, dtype=torch.int64)
+    given = torch.zeros(n, 40 * per, spec.cond_levels, dtype=torch.int64) if spec.cond_levels else None
+    feed, cond = lose(frames, given, spec, 0.05, generator)
+    gone = feed == spec.mask_token
+    assert (gone == gone[..., :1]).all()  # all levels of a frame
+    assert (gone[:, ::per] == gone[:, per - 1 :: per]).all()  # all frames of a tick
+    assert set(feed.unique().tolist()) == {0, spec.mask_token}
+    if cond is None:
+        return
+    out = cond == spec.cond_mask
+    assert set(cond.unique().tolist()) == {0, spec.cond_mask}
+    fed, read = gone.flatten(1).any(1), out.flatten(1).any(1)
+    assert all((kind).any() for kind in (fed & ~read, read & ~fed, fed & read))
+    shift, both = spec.ahead * per, fed & read
+    assert torch.equal(gone[both, shift:, 0], out[both, : out.shape[1] - shift, 0])
+    same, cond = lose(frames, given, spec, 0.0, generator)
+    assert same is frames
+    assert cond is given
+
+
+def test_short_clips_are_joined_and_the_joint_is_marked(specs):
+    short, long = made_tokens(1, 30), made_tokens(1, 60, seed=1)
+    both = type(short)(
+        torch.cat((short.acoustic, long.acoustic)),
+        torch.cat((short.semantic, long.semantic)),
+        torch.tensor([[0, 30], [30, 60]]),
+    )
+    for name in specs:
+        spec = specs[name]
+        data = StageData(both, spec, SPLIT, 2.0, 0)
+        frames, cond, ends = data.joined(200)
+        assert frames.shape == (200, 2 * spec.rate, spec.levels)
+        assert cond is None or cond.shape == (200, 2 * spec.rate, spec.cond_levels)
+        joints = ends.sum(1)
+        assert 0.2 < float((joints > 0).float().mean()) < 0.5  # the short clip is a third of the sound
+        assert not ends[:, -1].any()
+        step = frames[:, 1:, 0] - frames[:, :-1, 0]
+        period = 24 if name == "semantic" else 32
+        jumps = (step % period) != 1
+        assert torch.equal(jumps & ends[:, :-1], jumps)  # a jump only where it is marked
+
+
+def test_dropout_is_for_training_only_and_comes_off_again(specs):
+    torch.manual_seed(0)
+    stage = Stage(specs["coarse"])
+    frames, cond = StageData(made_tokens(1, 40), stage.spec, SPLIT, 1.0, 0).batch(2)
+    with torch.no_grad(), residual_dropout(stage, 0.5):
+        noisy = [stage.train()(frames, cond) for _ in range(2)]
+        still = [stage.eval()(frames, cond) for _ in range(2)]
+    assert not torch.equal(*noisy)
+    assert torch.equal(*still)
+    with torch.no_grad():
+        assert torch.equal(stage.train()(frames, cond), still[0])
+
+
+def test_a_run_that_no_longer_gets_better_ends_early(specs, tmp_path):
+    tokens = made_tokens(3, 80)
+    recipe = StageRecipe(minutes=1000, batch=2, crop=1.6, rate=1.0, steps=500, evaluate_every=0, patience=3)
+    train_stage(specs["semantic"], tokens, tokens, tmp_path, recipe)
+    rows = [row for row in log(tmp_path / "semantic.jsonl") if "dev_nll" in row]
+    assert rows[-1]["step"] < 400
+    best = min(range(len(rows)), key=lambda i: rows[i]["dev_nll"])
+    assert len(rows) - 1 - best >= 3
+    kept = Stage(specs["semantic"])
+    load_weights(tmp_path / "semantic.safetensors", kept)
+    held = StageData(tokens, specs["semantic"], SPLIT, 1.6, 1)
+    assert abs(float(evaluate(kept, held).mean()) - rows[best]["dev_nll"]) < 1e-3
 
 
 def test_the_loss_is_the_cross_entropy_of_the_logits(specs):
