@@ -1,34 +1,39 @@
-"""Training of the codec: reconstruction losses, quantizer dropout, EMA codebooks.
+"""Training of the codec: reconstruction losses, quantizer dropout, EMA codebooks, and critics when asked for.
 
 The unquantized phase lets the latent settle before codebooks are laid over it. What is compared depends on the kind of
-codec: waveforms and mel spectra of ``seanet``, the short-time magnitudes themselves of ``spectral``.
+codec, see :mod:`audiolm.train.compared`. From a share of the run on, critics may join (:mod:`audiolm.train.adversary`);
+the losses are then balanced by their gradients.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from audiolm.bundle import weights_of
 from audiolm.codec import CodecConfig, SoundStream
 from audiolm.errors import ConfigError
-from audiolm.features import mel_filters
-from audiolm.rvq import TrainableRVQ
-from audiolm.spectral import SpectralDecoder, SpectralEncoder, compress, expand
+from audiolm.train.adversary import Balancer, Critics, critic_loss, generator_losses
+from audiolm.train.compared import compared
 from audiolm.train.data import Corpus, crops, whole_ticks
-from audiolm.train.loop import Learner, Run, TrainingError, load_weights, save_weights
-from audiolm.train.losses import (
-    bin_weights,
-    mel_distance,
-    mel_spectrum_distance,
-    spectrum_distance,
-    waveform_distance,
+from audiolm.train.loop import (
+    AverageWeights,
+    Learner,
+    Run,
+    TrainingError,
+    load_weights,
+    save_weights,
+    settings_of,
 )
+from audiolm.train.quantizer import TrainableRVQ, details
 
-CALIBRATION = 10  # batches that the spectra's mean and scale are measured on
+CALIBRATION = 10  # batches that the scale of spectra is measured on
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,17 @@ class CodecRecipe:
         rate: the highest learning rate.
         warm_steps: without quantization, until the latent has settled; never more than a quarter of the run.
         seed_batches: the codebooks start from the latents of so many last batches of that phase.
+        waveform_weight: of the waveform's distance; ``seanet`` only.
+        spectrum_weight: of the distance between short-time spectra; ``spectral`` only.
+        mel_weight: of the distance between log-mel levels.
+        commitment_weight: of the distance between a latent and its codes.
+        adversarial_weight: of the critics' hinge loss; 0 trains without critics.
+        feature_weight: of feature matching.
+        adversarial_after: share of the run after which the critics join.
+        critic_width: channels of a critic.
         dropout: share of items that use a random number of levels.
         decay: of the moving averages behind the codebooks, a step.
-        waveform_weight: of the waveform's distance; ``seanet`` only.
-        mel_weight: of log-mel distance.
-        spectrum_weight: of the distance between short-time spectra; ``spectral`` only.
-        commitment_weight: of the distance between a latent and its codes.
+        average: decay of the moving average of the weights that is kept; 0 keeps the last weights.
     """
 
     minutes: float = 40.0
@@ -56,11 +66,16 @@ class CodecRecipe:
     warm_steps: int = 500
     seed_batches: int = 100
     waveform_weight: float = 12.0
-    mel_weight: float = 4.0
     spectrum_weight: float = 4.0
+    mel_weight: float = 4.0
     commitment_weight: float = 1.0
-    decay: float = 0.99
+    adversarial_weight: float = 0.0
+    feature_weight: float = 4.0
+    adversarial_after: float = 0.5
+    critic_width: int = 16
     dropout: float = 0.5
+    decay: float = 0.99
+    average: float = 0.999
     seed: int = 0
     steps: int | None = None
 
@@ -93,75 +108,16 @@ def dropped_levels(batch: int, levels: int, share: float, generator: torch.Gener
 def resume_codec(codec: SoundStream, path: str | Path) -> None:
     """Load weights that :func:`train_codec` wrote; the averages behind the codebooks start from them."""
     load_weights(path, codec)
-    rvq = learning(codec)
-    rvq.total.copy_(rvq.codebooks)
-    rvq.use.fill_(1.0)
+    learning(codec).resume()
 
 
-class Compared:
-    """What the losses of a codec compare, by its kind: the latent of a batch, and the distances of what it becomes."""
+@dataclass(frozen=True)
+class Compare:
+    """One batch: what was wanted, what the codec made of it, and the losses between them."""
 
-    def __init__(self, codec: SoundStream) -> None:
-        self.codec = codec
-
-    def latent(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """What is to be matched and the latent ``[B, frames, latent]`` of a batch ``[B, T]``."""
-        return audio, self.codec.encoder.latent(audio)
-
-    def distances(self, wanted: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """How far the sound of ``z`` is from what was wanted."""
-        fake = self.codec.decoder.synthesize(z)
-        return {"mel": mel_distance(wanted, fake), "waveform": waveform_distance(wanted, fake)}
-
-
-class ComparedSpectra(Compared):
-    """Short-time magnitudes are compared, so no phase is made up in training."""
-
-    def __init__(self, codec: SoundStream, encoder: SpectralEncoder, decoder: SpectralDecoder) -> None:
-        super().__init__(codec)
-        self.encoder, self.decoder = encoder, decoder
-        rate, window = codec.config.sample_rate, codec.config.window
-        self.weights = bin_weights(encoder.bins, rate)
-        self.filters = mel_filters(window, 80, rate)
-
-    def to(self, device: torch.device) -> "ComparedSpectra":
-        """Move what the distances need."""
-        self.weights, self.filters = self.weights.to(device), self.filters.to(device)
-        return self
-
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Measure mean and scale of the log magnitudes of batches ``[B, T]``."""
-        encoder, decoder = self.encoder, self.decoder
-        rows = [compress(self._magnitudes(audio)).reshape(-1, len(encoder.mean)) for audio in batches]
-        features = torch.cat(rows)
-        for net in (encoder, decoder):
-            net.mean.copy_(features.mean(0))
-            net.scale.copy_(features.std(0).mean())
-
-    def _magnitudes(self, audio: Tensor) -> Tensor:
-        return self.encoder.magnitudes(audio[:, None] * self.codec.encoder.INPUT_GAIN)
-
-    def latent(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Magnitudes ``[B, spectra, bins]`` and the latent of a batch."""
-        magnitudes = self._magnitudes(audio)
-        return magnitudes, self.encoder.latent(magnitudes)
-
-    def distances(self, wanted: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """Distances of log, power-law and mel spectra."""
-        made = self.decoder.features(z)
-        return {
-            "spectrum": spectrum_distance(compress(wanted), made, wanted, expand(made), self.weights),
-            "mel": mel_spectrum_distance(wanted, expand(made), self.filters),
-        }
-
-
-def compared(codec: SoundStream) -> Compared:
-    """What the losses of ``codec`` compare."""
-    encoder, decoder = codec.encoder.net, codec.decoder.net
-    if isinstance(encoder, SpectralEncoder) and isinstance(decoder, SpectralDecoder):
-        return ComparedSpectra(codec, encoder, decoder).to(codec.encoder.device)
-    return Compared(codec)
+    wanted: Tensor
+    made: Tensor
+    losses: dict[str, Tensor]
 
 
 class CodecLosses:
@@ -177,26 +133,35 @@ class CodecLosses:
         self.codec, self.recipe, self.seeded = codec, recipe, seeded
         self.rvq = learning(codec)
         self.compared = compared(codec)
-        self.generator = torch.Generator().manual_seed(recipe.seed)
         self._latents: deque[Tensor] = deque(maxlen=max(1, recipe.seed_batches))
 
-    def __call__(self, audio: Tensor, *, warm: bool) -> dict[str, Tensor]:
-        """The losses of a batch ``[B, T]``; with ``warm`` false the codebooks are seeded when they are not yet."""
+    def __call__(self, audio: Tensor, keep: Tensor | None = None, *, warm: bool = False) -> Compare:
+        """The losses of a batch ``[B, T]``; with ``warm`` false the codebooks are seeded when they are not yet.
+
+        Args:
+            audio: the batch.
+            keep: levels that each item uses, int64 ``[B]``; all when None.
+            warm: no quantization yet.
+        """
         wanted, z = self.compared.latent(audio)
         losses: dict[str, Tensor] = {}
         if not self.seeded and not warm and self._enough:
             self.seed()
         if self.seeded:
-            config = self.codec.config
-            keep = dropped_levels(len(audio), config.levels, self.recipe.dropout, self.generator).to(audio.device)
-            z, _, losses["commitment"] = self.rvq(z, keep)
+            with torch.autocast(audio.device.type, enabled=False):  # distances between codes need float32
+                z, _, losses["commitment"] = self.rvq(z.float(), keep)
         else:
-            self._latents.append(z.detach().reshape(-1, z.shape[-1]))
-        return losses | self.compared.distances(wanted, z)
+            self._latents.append(z.detach().float().reshape(-1, z.shape[-1]))
+        made = self.compared.make(z)
+        return Compare(wanted, made, losses | self.compared.distances(wanted, made))
 
-    def total(self, losses: dict[str, Tensor]) -> Tensor:
+    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Their weighted sum."""
-        return torch.stack([getattr(self.recipe, f"{name}_weight") * loss for name, loss in losses.items()]).sum()
+        return torch.stack([self.weight(name) * loss for name, loss in losses.items()]).sum()
+
+    def weight(self, name: str) -> float:
+        """The recipe's weight of a loss."""
+        return float(getattr(self.recipe, f"{name}_weight"))
 
     @property
     def _enough(self) -> bool:
@@ -217,6 +182,102 @@ class CodecLosses:
         self._latents.clear()
         self.seeded = True
 
+    def save(self) -> dict[str, Any]:
+        """Whether the codebooks are seeded, and the latents that they would start from."""
+        latents = torch.cat(list(self._latents)) if self._latents else torch.zeros(0)
+        return {"seeded": self.seeded, "latents": latents, "sizes": [len(part) for part in self._latents]}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Take back what :meth:`save` gave."""
+        self.seeded = bool(saved["seeded"])
+        self._latents.clear()
+        if saved["sizes"]:
+            self._latents.extend(torch.split(saved["latents"], list(saved["sizes"])))
+
+
+class Adversary:
+    """The critics of a run, their optimizer, and the balance of the losses once they take part."""
+
+    def __init__(self, run: Run, losses: CodecLosses) -> None:
+        recipe = losses.recipe
+        self.run, self.losses, self.after = run, losses, recipe.adversarial_after
+        self.critics = Critics(losses.compared.image_channels, recipe.critic_width).to(run.device)
+        self.learner = Learner(run, self.critics.parameters(), recipe.rate / 3, betas=(0.8, 0.99))
+        names = ("spectrum", "mel", "waveform", "adversarial", "feature")
+        self.balance = Balancer({name: losses.weight(name) for name in names})
+
+    @property
+    def on(self) -> bool:
+        """Whether the critics take part yet."""
+        return self.losses.seeded and self.run.progress >= self.after
+
+    def total(self, step: Compare) -> tuple[Tensor, dict[str, float]]:
+        """The balanced loss of the codec, and what the critics add to the log; they learn from the same batch."""
+        compared = self.losses.compared
+        real, fake = compared.images(compared.real(step.wanted)), compared.images(step.made)
+        loss = critic_loss(self.critics, real, fake)
+        self.learner.update(loss)
+        asked = generator_losses(self.critics, real, fake)
+        distances = {name: value for name, value in step.losses.items() if name != "commitment"}
+        balanced = self.balance(distances | asked, step.made)
+        log = {"critic": loss, **asked}
+        total = balanced + self.losses.weight("commitment") * step.losses["commitment"]
+        return total, {name: float(value.detach()) for name, value in log.items()}
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"critics": self.critics, "critics_learner": self.learner, "balance": self.balance}
+
+
+class _Trainer:
+    """One codec in training."""
+
+    def __init__(self, codec: SoundStream, recipe: CodecRecipe, run: Run, *, seeded: bool) -> None:
+        self.codec, self.recipe, self.run = codec, recipe, run
+        self.average = AverageWeights(codec, recipe.average)
+        self.learner = Learner(run, codec.parameters(), recipe.rate, betas=(0.8, 0.99), average=self.average)
+        self.losses = CodecLosses(codec, recipe, seeded=seeded)
+        self.losses.rvq.group = run if run.processes > 1 else None
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.rng = np.random.default_rng(recipe.seed)
+        self.adversary = Adversary(run, self.losses) if recipe.adversarial_weight else None
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        own = {name: getattr(self, name) for name in ("average", "learner", "losses", "generator", "rng")}
+        return {"codec": self.codec, **own, **(self.adversary.parts if self.adversary else {})}
+
+    def step(self, batch: Tensor) -> None:
+        """Learn from a global batch ``[B, T]``."""
+        recipe, run = self.recipe, self.run
+        warm = run.step < recipe.warm_steps and run.progress < 0.25
+        keep = dropped_levels(len(batch), self.codec.config.levels, recipe.dropout, self.generator)
+        with run.autocast():
+            made = self.losses(run.share(batch), run.share(keep), warm=warm)
+            log = {name: float(loss.detach()) for name, loss in made.losses.items()}
+            if self.adversary is not None and self.adversary.on:
+                total, more = self.adversary.total(made)
+                log |= more
+            else:
+                total = self.losses.total(made.losses)
+        self.learner.step(total, log)
+
+    def save(self) -> None:
+        """Write the weights that are kept, once there are codebooks."""
+        if not self.losses.seeded:
+            return
+        perplexity = self.losses.rvq.perplexity()
+        self.run.log({"perplexity": float(perplexity.mean())}, details(perplexity))
+        info = {"steps": self.run.step}
+        with self.kept():
+            save_weights(self.run.out / "codec.safetensors", weights_of(self.codec), info)
+
+    def kept(self) -> AbstractContextManager[None]:
+        """The codec computes with the weights that are kept."""
+        return self.average.applied() if self.recipe.average else nullcontext()
+
 
 def train_codec(
     parts: list[tuple[Corpus, float]],
@@ -225,11 +286,15 @@ def train_codec(
     recipe: CodecRecipe,
     *,
     device: str = "cpu",
+    precision: str = "no",
     weights_from: Path | None = None,
+    restart: bool = False,
 ) -> SoundStream:
     """Train a codec on weighted corpora until the recipe's minutes are over; weights go to ``out/codec.safetensors``.
 
-    ``weights_from`` starts afresh from earlier weights: a new optimizer and schedule, no unquantized phase.
+    Called again with the same arguments it goes on from ``out/codec.state.safetensors``, or does nothing if it had
+    finished. ``weights_from`` starts afresh from earlier weights: a new optimizer and schedule, no unquantized phase.
+    ``restart`` begins anew whatever is there.
 
     Raises:
         InputError: the weights do not fit, or a corpus cannot be cropped.
@@ -240,21 +305,27 @@ def train_codec(
     codec = trainable_codec(config, recipe.decay).train()
     if weights_from is not None:
         resume_codec(codec, weights_from)
-    codec.to(device)
-    losses = CodecLosses(codec, recipe, seeded=weights_from is not None)
-    batches = crops(parts, whole_ticks(recipe.seconds), recipe.batch, recipe.seed)
-    if weights_from is None and isinstance(losses.compared, ComparedSpectra):
-        losses.compared.calibrate(next(batches).to(device) for _ in range(CALIBRATION))
-    path = Path(out) / "codec.safetensors"
-    with Run(out, "codec", recipe.minutes, steps=recipe.steps) as run:
-        learner = Learner(run, codec.parameters(), recipe.rate, betas=(0.8, 0.99))
-        while not run.done:
-            warm = run.step < recipe.warm_steps and run.progress < 0.25
-            parts_of = losses(next(batches).to(device), warm=warm)
-            learner.step(losses.total(parts_of), {name: float(loss.detach()) for name, loss in parts_of.items()})
-            if losses.seeded and run.save_due():
-                save_weights(path, weights_of(codec), {"steps": run.step})
-        if not losses.seeded:
-            losses.seed()
-        save_weights(path, weights_of(codec), {"steps": run.step})
+    settings = settings_of(recipe, config)
+    with Run(
+        out,
+        "codec",
+        recipe.minutes,
+        steps=recipe.steps,
+        device=device,
+        precision=precision,
+        settings=settings,
+        weights_from=weights_from,
+        restart=restart,
+    ) as run:
+        codec.to(run.device)
+        trainer = _Trainer(codec, recipe, run, seeded=weights_from is not None)
+        batches = crops(parts, whole_ticks(recipe.seconds), recipe.batch, trainer.rng)
+        if not run.resume(trainer.parts, export=trainer.save) and weights_from is None:
+            trainer.losses.compared.calibrate(next(batches).to(run.device) for _ in range(CALIBRATION))
+        for _ in run:
+            trainer.step(next(batches))
+        if not trainer.losses.seeded:
+            trainer.losses.seed()
+    if recipe.average:
+        codec.load_state_dict(trainer.average.weights())
     return codec.cpu().eval()

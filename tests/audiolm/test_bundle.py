@@ -22,7 +22,7 @@ from audiolm.bundle import (
     weights_of,
 )
 from audiolm.errors import BundleError
-from audiolm.rvq import TrainableRVQ
+from audiolm.train.quantizer import TrainableRVQ
 from audiolm.sampler import Sampling
 from audiolm.tiny import tiny_parts
 

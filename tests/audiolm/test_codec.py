@@ -8,7 +8,8 @@ from sounds import sound, tiny
 
 from audiolm.codec import CodecConfig, SoundStream, stream_reconstruct
 from audiolm.errors import ConfigError
-from audiolm.rvq import ResidualVQ, TrainableRVQ
+from audiolm.rvq import ResidualVQ
+from audiolm.train.quantizer import TrainableRVQ
 
 CODEC = tiny().parts.codec
 
@@ -71,48 +72,6 @@ def test_encode_finds_the_nearest_code_at_each_level():
         assert torch.equal(codes[..., level], distances.argmin(-1))
         residual = residual - rvq.codebooks[level][codes[..., level]]
     torch.testing.assert_close(rvq.decode(codes), z - residual, atol=1e-5, rtol=0)
-
-
-def test_each_level_helps_a_trained_quantizer():
-    torch.manual_seed(0)
-    z = torch.randn(2000, 4)
-    rvq = TrainableRVQ(4, 16, 4)
-    rvq.seed(z)
-    codes = rvq.encode(z)
-    errors = [float((rvq.decode(codes[:, :n]) - z).square().mean()) for n in range(1, 5)]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 0.1
-
-
-def test_the_seed_needs_enough_vectors():
-    with pytest.raises(ConfigError, match="16 codes cannot start from 10"):
-        TrainableRVQ(1, 16, 4).seed(torch.randn(10, 4))
-
-
-def test_training_passes_gradients_straight_through_and_drops_levels():
-    torch.manual_seed(0)
-    rvq = TrainableRVQ(3, 8, 4).eval()
-    z = torch.randn(2, 5, 4, requires_grad=True)
-    out, codes, commitment = rvq(z, keep=torch.tensor([1, 3]))
-    torch.testing.assert_close(out[0], rvq.decode(codes[0, :, :1]), atol=1e-6, rtol=0)
-    torch.testing.assert_close(out[1], rvq.decode(codes[1]), atol=1e-6, rtol=0)
-    (gradient,) = torch.autograd.grad(out.sum(), z)
-    assert torch.equal(gradient, torch.ones_like(z))
-    assert float(commitment.detach()) > 0
-
-
-def test_training_moves_codes_to_the_data_and_revives_dead_ones():
-    torch.manual_seed(0)
-    rvq = TrainableRVQ(1, 4, 2, decay=0.5).train()
-    with torch.no_grad():
-        rvq.codebooks[0] = torch.tensor([[0.0, 0.0], [100.0, 100.0], [200.0, 200.0], [300.0, 300.0]])
-        rvq.total.copy_(rvq.codebooks)
-    data = torch.randn(1, 256, 2) + 5
-    before = rvq(data)[2]
-    for _ in range(20):
-        after = rvq(data)[2]
-    assert after < before / 2
-    assert len(rvq.encode(data[0]).unique()) == 4
 
 
 @pytest.mark.parametrize(

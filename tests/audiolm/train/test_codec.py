@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from safetensors import safe_open
 from audiolm.bundle import weights_of
 from audiolm.codec import CodecConfig, SoundStream
 from audiolm.errors import ConfigError, InputError
-from audiolm.rvq import TrainableRVQ
 from audiolm.train import codec as training
 from audiolm.train.codec import CodecLosses, CodecRecipe, dropped_levels, learning, resume_codec, trainable_codec
 from audiolm.train.loop import StoppedError, TrainingError, load_weights
@@ -23,6 +23,10 @@ def log(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def losses_of(path):
+    return [row for row in log(path) if "mel" in row]
+
+
 def test_dropped_levels_are_all_or_uniform():
     keep = dropped_levels(8000, 4, 0.5, torch.Generator().manual_seed(0))
     shares = torch.bincount(keep, minlength=5) / 8000
@@ -31,30 +35,14 @@ def test_dropped_levels_are_all_or_uniform():
     assert (dropped_levels(50, 4, 0.0, torch.Generator()) == 4).all()
 
 
-def test_dead_codes_start_again_at_the_data():
-    torch.manual_seed(0)
-    rvq = TrainableRVQ(2, 8, 4).train()
-    z = torch.randn(4, 64, 4)
-    rvq.seed(z.reshape(-1, 4))
-    with torch.no_grad():
-        rvq.codebooks[0, :4] = 1e3
-        rvq.total[0, :4] = 1e3
-        rvq.use[0, :4] = 1.0
-    for _ in range(3 * int(1 / (1 - rvq.decay))):
-        rvq(z)
-    used = rvq.encode(z)[..., 0].unique()
-    assert len(used) == 8
-    assert float(rvq.codebooks[0].abs().max()) < 10
-
-
 def test_the_first_phase_has_no_quantizer_and_seeds_it():
     torch.manual_seed(0)
     losses = CodecLosses(trainable_codec(TINY), RECIPE, seeded=False)
     audio = torch.randn(2, 5120) * 0.1
     before = losses.rvq.codebooks.clone()
-    assert set(losses(audio, warm=True)) == {"mel", "waveform"}
+    assert set(losses(audio, warm=True).losses) == {"mel", "waveform"}
     assert torch.equal(losses.rvq.codebooks, before)
-    after = losses(audio, warm=False)
+    after = losses(audio, warm=False).losses
     assert set(after) == {"mel", "waveform", "commitment"}
     assert not torch.equal(losses.rvq.codebooks, before)
     wanted = 4 * after["mel"] + 12 * after["waveform"] + after["commitment"]
@@ -80,7 +68,7 @@ def trained(corpus, tmp_path_factory):
 
 
 def loss_of(codec, audio):
-    return float(CodecLosses(codec, RECIPE, seeded=True)(audio, warm=False)["mel"].detach())
+    return float(CodecLosses(codec, RECIPE, seeded=True)(audio).losses["mel"].detach())
 
 
 def batch(corpus, seed=99):
@@ -117,9 +105,9 @@ def test_a_second_run_goes_on_at_once_with_codebooks(corpus, trained, tmp_path):
     recipe = CodecRecipe(minutes=1000, batch=2, seconds=0.32, steps=2)
     path = trained[0] / "codec.safetensors"
     training.train_codec([(corpus, 1.0)], tmp_path, TINY, recipe, weights_from=path)
-    row = log(tmp_path / "codec.jsonl")[-1]
+    row = losses_of(tmp_path / "codec.jsonl")[-1]
     assert row["commitment"] > 0
-    assert row["mel"] < 2 * log(trained[0] / "codec.jsonl")[-1]["mel"]
+    assert row["mel"] < 2 * losses_of(trained[0] / "codec.jsonl")[-1]["mel"]
 
 
 def test_weights_of_another_size_are_refused(corpus, trained, tmp_path):
@@ -156,3 +144,66 @@ def test_nan_leaves_the_last_checkpoint(corpus, trained, tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="NaN"):
         training.train_codec([(corpus, 1.0)], tmp_path, TINY, RECIPE, weights_from=path)
     assert path.read_bytes() == kept
+
+
+SPECTRAL = CodecConfig(
+    kind="spectral",
+    window=320,
+    width=24,
+    encoder_blocks=1,
+    decoder_blocks=1,
+    latent=8,
+    levels=4,
+    cardinality=16,
+    coarse_levels=2,
+)
+SHORT = CodecRecipe(minutes=1000, batch=2, seconds=0.32, rate=3e-3, warm_steps=5, seed_batches=4, steps=16)
+
+
+@pytest.mark.parametrize("config", [SPECTRAL, TINY], ids=lambda config: config.kind)
+def test_critics_join_and_the_run_resumes_to_the_bit(corpus, tmp_path, config):
+    recipe = replace(SHORT, adversarial_weight=1.0, adversarial_after=0.4, critic_width=2)
+    straight = training.train_codec([(corpus, 1.0)], tmp_path / "straight", config, recipe)
+    rows = losses_of(tmp_path / "straight" / "codec.jsonl")
+    assert rows[-1]["critic"] > 0
+    assert rows[-1]["feature"] > 0
+    cut(tmp_path / "cut", corpus, config, recipe, at=11)
+    again = training.train_codec([(corpus, 1.0)], tmp_path / "cut", config, recipe)
+    assert same_weights(straight, again)
+
+
+def cut(out, corpus, config, recipe, at):
+    """Stop a run by a signal after `at` steps."""
+    real = training.crops
+
+    def interrupted(*arguments):
+        for count, audio in enumerate(real(*arguments)):
+            if count == at + training.CALIBRATION * (config.kind == "spectral"):
+                signal.raise_signal(signal.SIGINT)
+            yield audio
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "crops", interrupted)
+        with pytest.raises(StoppedError):
+            training.train_codec([(corpus, 1.0)], out, config, recipe)
+
+
+def same_weights(a, b):
+    mine, other = weights_of(a), weights_of(b)
+    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+def test_a_spectral_codec_is_calibrated_and_learns(corpus, tmp_path):
+    codec = training.train_codec([(corpus, 1.0)], tmp_path, SPECTRAL, replace(SHORT, steps=120))
+    encoder, decoder = codec.encoder.net, codec.decoder.net
+    assert torch.equal(encoder.mean, decoder.mean)
+    assert float(encoder.scale) != 1.0
+    torch.manual_seed(0)
+    fresh = trainable_codec(SPECTRAL).eval()
+    for net in (fresh.encoder.net, fresh.decoder.net):
+        net.mean.copy_(encoder.mean)
+        net.scale.copy_(encoder.scale)
+    audio = batch(corpus)
+    before, after = (CodecLosses(c, SHORT, seeded=True)(audio).losses["spectrum"] for c in (fresh, codec))
+    assert float(after.detach()) < 0.8 * float(before.detach())
+    assert [row for row in log(tmp_path / "codec.jsonl") if "perplexity_4" in row]
