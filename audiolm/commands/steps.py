@@ -56,17 +56,25 @@ def _how(train: Callable[..., Any], **options: Any) -> dict[str, Any]:
 
 @steps_app.command()
 def prepare(
-    folder: Annotated[Path, typer.Argument(help="folder of sound files")],
-    out: Annotated[Path, typer.Argument(help="folder of the corpus")],
-    split: Annotated[str | None, typer.Option(help="only the files that FOLDER/manifest.csv puts there")] = None,
+    data: Annotated[Path, typer.Argument(help="folder of sound files, or a manifest (CSV with a column file)")],
+    out: Annotated[Path, typer.Argument(help="folder of the corpora")],
+    *,
+    split: Annotated[str | None, typer.Option(help="one corpus, of the files that the manifest puts there")] = None,
+    preset: PresetName = "default",
+    sets: Sets = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="processes that read files")] = None,
 ) -> None:
-    """Read every sound file of FOLDER into the corpus OUT; OUT/refused.json says what was refused and why."""
-    from audiolm.train.prepare import REFUSED
-    from audiolm.train.prepare import prepare as run
+    """Read, check and level all sound of DATA into OUT/train and OUT/dev; OUT/report.json says what was refused."""
+    from audiolm.train.prepare import prepare as one
+    from audiolm.train.prepare import prepare_data
 
-    corpus = run(folder, out, split)
-    refused = len(json.loads((out / REFUSED).read_text(encoding="utf8")))
-    typer.echo(f"{len(corpus.names)} clips, {corpus.seconds / 3600:.2f} h in {out}; {refused} refused")
+    setup(1)
+    recipe = given(preset_of(preset, sets).prepare, jobs=jobs)
+    if split is None:
+        typer.echo(prepare_data(data, out, recipe).summary, nl=False)
+    else:
+        corpus = one(data, out, split, recipe)
+        typer.echo(f"{len(corpus.names)} clips, {corpus.seconds / 3600:.2f} h in {out}")
 
 
 @steps_app.command()

@@ -13,9 +13,11 @@ import torch
 from audiolm import cli
 from audiolm.bundle import load_bundle, save_bundle, weights_of
 from audiolm.codec import SoundStream
+from audiolm.commands.train import shareable
 from audiolm.tiny import tiny_parts
+from audiolm.train.data import Corpus
 from audiolm.train.loop import save_weights
-from audiolm.train.prepare import REFUSED, prepare
+from audiolm.train.prepare import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +56,8 @@ def root(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"]] + [["train", name] for name in ("prepare", "codec", "semantic", "stage", "export")]
+    "command",
+    [[], ["train"]] + [["train", name] for name in ("all", "prepare", "codec", "semantic", "stage", "export")],
 )
 def test_help_says_what_a_command_takes(audiolm, command):
     code, out, _ = audiolm(*command, "--help")
@@ -79,10 +82,19 @@ def test_bundles_lists_what_ships(audiolm, monkeypatch, root):
 
 
 def test_prepare_says_what_it_took_and_refused(audiolm, root, tmp_path):
-    code, out, _ = audiolm("train", "prepare", root / "sounds", tmp_path)
+    code, out, _ = audiolm("train", "prepare", root / "sounds", tmp_path, "--set", "prepare.dev_share=0.3")
     assert code == 0
-    assert out == f"3 clips, 0.00 h in {tmp_path}; 0 refused\n"
-    assert (tmp_path / REFUSED).is_file()
+    assert out.startswith("taken: 3 files, 12.0 s\ntrain: 2 clips")
+    assert {path.name for path in tmp_path.iterdir()} == {"train", "dev", "report.json", "report.txt"}
+
+
+def test_prepare_takes_one_split_of_a_manifest(audiolm, root, tmp_path):
+    manifest = root / "sounds" / "list.csv"
+    manifest.write_text("file,split\n0.wav,train\n1.wav,dev\n2.wav,train\n")
+    code, out, _ = audiolm("train", "prepare", manifest, tmp_path, "--split", "train")
+    manifest.unlink()
+    assert (code, out) == (0, f"2 clips, 0.00 h in {tmp_path}\n")
+    assert Corpus.open(tmp_path).names == ["0.wav", "2.wav"]
 
 
 def test_tokens_stages_and_export_make_a_bundle(audiolm, root, tmp_path):
@@ -144,6 +156,38 @@ def test_wrong_input_ends_with_2_and_one_line(audiolm, root, tmp_path, monkeypat
     assert err.startswith("audiolm: error: ")
     assert err.count("\n") == 1
     assert placed(message) in err
+
+
+WRONG_ALL = {
+    "no data": (["--data", "nowhere"], "nowhere"),
+    "no sound": (["--data", "."], "no sound files"),
+    "unknown key": (["--set", "codec.recipe.bach=1"], "unknown key codec.recipe.bach; known: "),
+    "preset": (["--preset", "huge"], "there is no preset 'huge'; shipped ones: default, paper, tiny"),
+    "out": (["--out", "thesis"], "thesis is there and is no bundle; give another --out"),
+    "step": (["--until", "lunch"], "unknown step 'lunch'; expected one of prepare, codec"),
+    "minutes": (["--minutes", "0"], "minutes must be a positive number, got 0.0"),
+    "licences": (["--licences", "no.txt"], "the licence no.txt cannot be read"),
+    "device": (["--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
+}
+
+
+@pytest.mark.parametrize("which", WRONG_ALL)
+def test_the_whole_recipe_refuses_what_is_wrong_before_it_makes_anything(audiolm, root, tmp_path, monkeypatch, which):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/one.txt").touch()
+    options, message = WRONG_ALL[which]
+    code, out, err = audiolm("train", "all", "--data", root / "sounds", "--out", "made", "--preset", "tiny", *options)
+    assert (code, out) == (2, "")
+    assert err.startswith("audiolm: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_a_command_for_the_card_names_no_place_of_this_machine():
+    given = ["train", "all", "--data", "/home/me/my sounds", "--out", "../piano", "--set", "codec.recipe.batch=4"]
+    assert shareable(given) == "audiolm train all --data 'my sounds' --out ../piano --set codec.recipe.batch=4"
 
 
 def test_a_wrong_option_is_usage(audiolm):
