@@ -1,8 +1,8 @@
 """Pictures for a model card: spectrograms side by side, curves of free running and of training. Small PNG files."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +16,48 @@ from audiolm.eval.music import spectra
 from audiolm.eval.need import need
 from audiolm.eval.report import Progress, Section, quiet, within
 from audiolm.model import AudioLM
+from audiolm.train.curves import picture, read_log
 from audiolm.train.data import RATE
 from audiolm.train.shards import Array
 
 MOST_BYTES = 300_000
 DOTS = (90, 70, 50, 35)  # an inch: the first that keeps the file small
 QUIETEST, LOUDEST = -90.0, -20.0  # dB, of the colours
-BANDS, POINTS = 96, 400
+BANDS, POINTS = 80, 300
 
 
 @contextmanager
 def figure(path: Path, rows: int, columns: int, size: tuple[float, float]) -> Iterator[Any]:
-    """Axes ``[rows][columns]`` of a figure that is written to ``path`` at the end, of under 300 kB.
+    """Axes ``[rows][columns]`` of a figure that is written to ``path`` at the end, of under 300 kB if that can be.
 
     Raises:
         InputError: matplotlib is not there, or the file cannot be written.
     """
-    need("matplotlib").use("Agg")
-    plots = need("matplotlib.pyplot")
-    drawing, axes = plots.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    drawing = need("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    canvas = need("matplotlib.backends.backend_agg").FigureCanvasAgg(drawing)
+    yield drawing.subplots(rows, columns, squeeze=False)
+    for dots in DOTS:
+        drawing.set_dpi(dots)
+        canvas.draw()
+        data = _png(np.asarray(canvas.buffer_rgba()))
+        if len(data) < MOST_BYTES:
+            break
     try:
-        yield axes
-        for dots in DOTS:
-            drawing.savefig(path, dpi=dots)
-            if path.stat().st_size < MOST_BYTES:
-                break
+        path.write_bytes(data)
     except OSError as error:
         raise InputError(f"the plot {path} cannot be written ({error.strerror}); give another --out") from error
-    finally:
-        plots.close(drawing)
+
+
+def _png(pixels: Array) -> bytes:
+    """In 128 colours, which makes a spectrogram's file a third as long; no date, so equal plots are equal files."""
+    file = BytesIO()
+    image = need("PIL.Image").fromarray(np.ascontiguousarray(pixels[..., :3]))
+    image.quantize(128, dither=0).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def mel_picture(sound: Array) -> Array:
-    """``[bands, frames]`` in dB: 96 mel bands, at most 400 columns, each the mean of its time."""
+    """``[bands, frames]`` in dB: 80 mel bands, at most 300 columns, each the mean of its time."""
     from audiolm.features import mel_filters
 
     bank = mel_filters(1024, BANDS, RATE).numpy()
@@ -105,70 +114,22 @@ def drift_plot(figures: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             axis.set_xlabel("minute (band: data)", fontsize=7)
 
 
-# -- training curves --
-
-
-def read_log(path: Path) -> dict[str, tuple[Array, Array]]:
-    """Minutes and values of each quantity of a run's JSONL log; a line cut short by an interruption is left out.
-
-    Raises:
-        InputError: it cannot be read or holds no row.
-    """
-    try:
-        lines = path.read_text(encoding="utf8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the log {path} cannot be read ({error})", path=str(path)) from error
-    rows = [row for row in map(_row, lines) if row is not None]
-    if not rows:
-        raise InputError(f"{path} holds no row with minutes or steps; expected a training's JSONL log", path=str(path))
-    clock = "minutes" if all("minutes" in row for row in rows) else "step"
-    keys = {key for row in rows for key, value in row.items() if isinstance(value, (int, float))} - {"minutes", "step"}
-    found = {}
-    for key in sorted(keys):
-        points = np.asarray([(row[clock], row[key]) for row in rows if key in row], np.float64)
-        found[key] = (points[:, 0], points[:, 1])
-    return found
-
-
-def _row(line: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and {"minutes", "step"} & set(row) else None
-
-
-def is_loss(name: str) -> bool:
-    """Whether a quantity belongs in the plot: no clock, rate, speed or single level."""
-    return (
-        not name.startswith(("dev_0", "dev_1"))
-        and not any(word in name for word in ("rate", "left", "second", "share", "epoch", "gradient", "scale"))
-        and not name.rpartition("_")[2].isdigit()
-    )
-
-
 def curves(logs: Sequence[Path], path: Path) -> None:
-    """The training curves of the given logs, a panel each.
+    """The curves of trainings' JSONL logs, a panel each.
 
     Raises:
-        InputError: a log cannot be read, or there is none.
+        InputError: a log holds no row, or ``path`` cannot be written.
     """
-    if not logs:
-        raise InputError("no training log was given; give the .jsonl files of a training")
-    found = [(log.stem, {key: xy for key, xy in read_log(log).items() if is_loss(key)}) for log in logs]
-    wide = min(3, len(found))
-    tall = -(-len(found) // wide)
-    with figure(path, tall, wide, (4.5 * wide, 2.8 * tall)) as axes:
-        for axis, (name, lines) in zip(axes.flat, found, strict=False):
-            for key, (x, y) in lines.items():
-                axis.plot(x, y, label=key, linewidth=1)
-            axis.set_title(name, fontsize=9)
-            axis.set_xlabel("minutes or steps", fontsize=7)
-            axis.tick_params(labelsize=7)
-            if lines:
-                axis.legend(fontsize=6)
-        for axis in list(axes.flat)[len(found) :]:
-            axis.set_visible(False)
+    rows = {log.stem: read_log(log) for log in logs}
+    empty = [log for log in logs if not rows[log.stem]]
+    if empty:
+        raise InputError(
+            f"{empty[0]} holds no row of a training; give the .jsonl file that a run wrote", path=str(empty[0])
+        )
+    try:
+        picture(rows, path)
+    except OSError as error:
+        raise InputError(f"the plot {path} cannot be written ({error.strerror}); give another --out") from error
 
 
 # -- the section --
@@ -205,6 +166,6 @@ def plots(
         spectrograms(rows, out / "spectrograms.png")
         section.plots.append("spectrograms.png")
     if logs:
-        curves(logs, out / "curves.png")
-        section.plots.append("curves.png")
+        curves(logs, out / "training.png")
+        section.plots.append("training.png")
     return section

@@ -197,7 +197,7 @@ def made_with(report: Mapping[str, Any], name: str, settings: Mapping[str, Any])
 
 def markdown(report: dict[str, Any], level: int = 2) -> str:
     """The report as Markdown, headings from ``level`` on."""
-    lines = [f"{'#' * level} Measured", ""]
+    lines = [f"{'#' * level} Measured by audiolm eval", ""]
     commands = dict.fromkeys(f"`{each['command']}`" for each in report["sections"].values() if each.get("command"))
     if commands:
         lines += [f"By {', '.join(commands)}. Intervals are 95 %, by bootstrap.", ""]
