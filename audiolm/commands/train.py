@@ -1,8 +1,11 @@
 """``audiolm train``: the whole recipe in one command, and each step as a command of its own."""
 
+import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +44,7 @@ def everything(
 
     Called again, it goes on where it was; what is finished is skipped, and what changed settings touch is done again.
     """
+    from audiolm.train.device import Compute
     from audiolm.train.recipe import Recipe, alone, stoppable
     from audiolm.train.steps import Job, check_out, steps
 
@@ -59,13 +63,17 @@ def everything(
         device=device,
         precision=precision,
     )
-    recipe = Recipe(steps(job), job.records, shlex.join(["audiolm", *sys.argv[1:]]))
+    compute = Compute(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+    main = compute is None or compute.main
+    if not main:
+        logging.getLogger("audiolm").setLevel(logging.WARNING)  # one of several processes speaks
+    recipe = Recipe(steps(job), job.records, shlex.join(["audiolm", *sys.argv[1:]]), compute)
     known = [step.name for step in recipe.steps]
     if until is not None and until not in known:
         raise InputError(f"unknown step {until!r}; expected one of {', '.join(known)}", step=until)
-    with alone(folder), stoppable("the recipe"):
+    with alone(folder) if main else nullcontext(), stoppable("the recipe"):
         recipe.run(until)
-    if until in (None, known[-1]):
+    if main and until in (None, known[-1]):
         size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
         typer.echo(f"{size:.1f} MB in {out}; its card is {out / 'CARD.md'}; everything in between is in {folder}")
 

@@ -19,7 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+
 from audiolm.errors import AudioLMError, InputError
+from audiolm.train.device import Compute
 from audiolm.train.faults import StoppedError, TrainingError
 from audiolm.train.journal import duration
 from audiolm.train.run import SIGNALS
@@ -40,6 +43,7 @@ class Step:
         run: does it; called with true when nothing of an earlier try may be used. Returns figures for the card.
         makes: files or folders that are there when it is finished.
         minutes: of training that it may take, for the estimate of the time left.
+        shared: all processes of a run take part; else the main one does it and the others wait.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Step:
     needs: tuple[str, ...] = ()
     makes: tuple[Path, ...] = ()
     minutes: float = 0.0
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,10 +123,11 @@ class Recipe:
         steps: each after those that it needs.
         folder: of the records.
         again: the command that goes on after a stop or a failure; it stands at the end of every error.
+        compute: the processes that work together; None when there is but one.
     """
 
-    def __init__(self, steps: Sequence[Step], folder: Path, again: str) -> None:
-        self.steps, self.folder, self.again = list(steps), folder, again
+    def __init__(self, steps: Sequence[Step], folder: Path, again: str, compute: Compute | None = None) -> None:
+        self.steps, self.folder, self.again, self.compute = list(steps), folder, again, compute
         self.keys: dict[str, str] = {}
         self.bases: dict[str, str] = {}
         for step in self.steps:
@@ -173,35 +179,52 @@ class Recipe:
         """
         for number, step in enumerate(self.steps, 1):
             begun = f"[{number}/{len(self.steps)}] {step.name}: {step.title}"
-            why = self.missing(step)
+            why, fresh = self._agreed(step)
             if not why:
                 logger.info("%s: done before (%s)", begun, duration(self.seconds(step.name)))
             else:
                 logger.info("%s%s%s", begun, f" ({why})" if why != "not begun" else "", self._left(number - 1))
-                self._run(step, number)
+                self._run(step, number, fresh=fresh)
             if step.name == until:
                 break
+
+    def _agreed(self, step: Step) -> tuple[str, bool]:
+        """Why a step must be run, and whether afresh; in several processes what the main one finds."""
+        why, known = self.missing(step), self.record(step.name)
+        fresh = known is None or known.base != self.bases[step.name]
+        if self.compute is None:
+            return why, fresh
+        said = self.compute.same(torch.tensor([bool(why), fresh], dtype=torch.int64))
+        return (why or "not begun") if said[0] else "", bool(said[1])
 
     def _left(self, first: int) -> str:
         """The training that is left, from the step ``first``."""
         minutes = sum(step.minutes for step in self.steps[first:] if self.missing(step))
         return f"; up to {duration(60 * minutes)} of training left" if minutes else ""
 
-    def _run(self, step: Step, number: int) -> None:
+    def _run(self, step: Step, number: int, *, fresh: bool) -> None:
+        with self._blaming(step, number):
+            if self.compute is None or self.compute.main:
+                self._run_and_record(step, fresh=fresh)
+                return
+            if step.shared:
+                step.run(fresh)
+            while self.missing(step):  # until the main process is done; if that fails, torchrun ends this one too
+                time.sleep(0.2)
+
+    def _run_and_record(self, step: Step, *, fresh: bool) -> None:
         path, known = self.folder / f"{step.name}.json", self.record(step.name)
         key, base = self.keys[step.name], self.bases[step.name]
-        same = known is not None and known.base == base
-        before, begin = known.seconds if known is not None and same else 0.0, time.monotonic()
+        before, begin = known.seconds if known is not None and not fresh else 0.0, time.monotonic()
         begun = Record(key, base, plain(step.settings), seconds=before)
-        with self._blaming(step, number):
-            begun.write(path)
-            try:
-                figures = plain(step.run(not same))
-            finally:
-                begun = dataclasses.replace(begun, seconds=round(before + time.monotonic() - begin, 1))
-                with contextlib.suppress(TrainingError):  # the error of the step says more
-                    begun.write(path)
-            dataclasses.replace(begun, finished=True, figures=figures).write(path)
+        begun.write(path)
+        try:
+            figures = plain(step.run(fresh))
+        finally:
+            begun = dataclasses.replace(begun, seconds=round(before + time.monotonic() - begin, 1))
+            with contextlib.suppress(TrainingError):  # the error of the step says more
+                begun.write(path)
+        dataclasses.replace(begun, finished=True, figures=figures).write(path)
 
     @contextlib.contextmanager
     def _blaming(self, step: Step, number: int) -> Iterator[None]:

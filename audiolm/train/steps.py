@@ -161,7 +161,7 @@ def _codec(job: Job) -> Step:
         return {"megabytes": _megabytes(path)}
 
     title = f"codec, {plan.model.levels} levels of {plan.model.cardinality} codes"
-    return Step("codec", title, {"codec": plain(plan)}, run, ("prepare",), (path,), _minutes(plan.recipe))
+    return Step("codec", title, {"codec": plain(plan)}, run, ("prepare",), (path,), _minutes(plan.recipe), shared=True)
 
 
 def _encoder(job: Job) -> Step:
@@ -178,7 +178,7 @@ def _encoder(job: Job) -> Step:
     model = {k: v for k, v in plain(plan.model).items() if k not in ("layer", "clusters", "components")}
     settings = {"model": model, "recipe": plain(plan.recipe)}
     title = f"semantic encoder, {plan.model.layers} x {plan.model.width}"
-    return Step("encoder", title, settings, run, ("prepare",), (path,), _minutes(plan.recipe))
+    return Step("encoder", title, settings, run, ("prepare",), (path,), _minutes(plan.recipe), shared=True)
 
 
 def _ears(job: Job) -> Step:
@@ -251,7 +251,7 @@ def _stage(job: Job, name: str) -> Step:
         return {"crop": crop, "megabytes": _megabytes(path)}
 
     title = f"stage {name}, {plan.model.layers} x {plan.model.width}"
-    return Step(name, title, {"stage": plain(plan)}, run, ("tokenize",), (path,), _minutes(plan.recipe))
+    return Step(name, title, {"stage": plain(plan)}, run, ("tokenize",), (path,), _minutes(plan.recipe), shared=True)
 
 
 def fitting_crop(wanted: float, ahead: int, *tokens: Tokens) -> float:
