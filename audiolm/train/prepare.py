@@ -195,7 +195,8 @@ def _write(
                 done.add(item.name)
                 progress(len(done), len(items))
             if _is_new(item, found, seen, report, near=recipe.near_duplicates):
-                _place(item, found, plan, recipe.minimum, sides)
+                for side in _place(item, found, plan, recipe.minimum, sides):
+                    report.groups[side].add(item.group)
         if not (len(train) and len(dev)):
             return False
         (root / REPORT).unlink(missing_ok=True)  # until it is written again, what is there counts as unfinished
@@ -207,19 +208,18 @@ def _write(
     return True
 
 
-def _place(item: Item, found: Examined, plan: Plan, minimum: float, sides: dict[str, CorpusWriter]) -> None:
+def _place(item: Item, found: Examined, plan: Plan, minimum: float, sides: dict[str, CorpusWriter]) -> list[str]:
     """Write a clip to its side; one that the border in time crosses is cut there, unless a part were too short."""
-    samples, name = found.samples, _name(item, found)
-    share = plan.dev_seconds(item.name, found.start, found.seconds) / found.seconds
-    kept = len(samples) - round(share * len(samples))
-    if kept < minimum * RATE:
+    samples, least = found.samples, minimum * RATE
+    kept = len(samples) - round(plan.dev_seconds(item.name, found.start, found.seconds) / found.seconds * len(samples))
+    if kept < least:
         kept = 0
-    elif len(samples) - kept < minimum * RATE:
+    elif len(samples) - kept < least:
         kept = len(samples)
-    if kept:
-        sides["train"].add(name, samples[:kept], item.voice)
-    if kept < len(samples):
-        sides["dev"].add(name, samples[kept:], item.voice)
+    parts = {side: part for side, part in (("train", samples[:kept]), ("dev", samples[kept:])) if len(part)}
+    for side, part in parts.items():
+        sides[side].add(_name(item, found), part, item.voice)
+    return list(parts)
 
 
 def _is_new(item: Item, found: Examined, seen: Seen, report: Report, *, near: bool) -> bool:

@@ -18,6 +18,7 @@ class Report:
     refused: dict[str, dict[str, Any]] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     seconds: float = 0.0
+    groups: dict[str, set[str]] = field(default_factory=lambda: {"train": set(), "dev": set()})
     _corrected: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     _clipped: dict[str, float] = field(default_factory=dict)
     _silent: float = 0.0
@@ -61,7 +62,7 @@ class Report:
         worst = sorted(self._clipped.items(), key=lambda item: -item[1])
         return {
             "files": {"taken": len(self.taken), "hours": _hours(self.seconds)},
-            "splits": {"by": by} | {name: _side(writer) for name, writer in sides.items()},
+            "splits": {"by": by} | {name: self._side(name, writer) for name, writer in sides.items()},
             "reasons": self.reasons(),
             "corrected": corrected,
             "silent": round(self._silent / self.seconds, 4) if self.seconds else 0.0,
@@ -70,9 +71,8 @@ class Report:
             "refused": self.refused,
         }
 
-
-def _side(writer: CorpusWriter) -> dict[str, Any]:
-    return {"clips": len(writer), "hours": _hours(writer.samples / 16000), "groups": writer.groups}
+    def _side(self, name: str, writer: CorpusWriter) -> dict[str, Any]:
+        return {"clips": len(writer), "hours": _hours(writer.samples / 16000), "groups": len(self.groups[name])}
 
 
 def _spread(amounts: list[float]) -> dict[str, float]:

@@ -106,11 +106,6 @@ class CorpusWriter:
         """Samples of all clips so far."""
         return self._total
 
-    @property
-    def groups(self) -> int:
-        """Speakers or pieces so far."""
-        return len(set(self._clips["groups"]))
-
     def add(self, name: str, samples: Array, group: str) -> None:
         """Append a clip, int16 or float ``[n]`` in -1..1, of the speaker or piece ``group``.
 

@@ -8,7 +8,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from audiolm.errors import ConfigError, InputError
@@ -78,6 +78,8 @@ def open_source(
 ) -> Source:
     """The files of a folder or a manifest; a folder with a ``manifest.csv`` is a manifest.
 
+    A folder of the folders train and dev is split so.
+
     ``group`` is a regular expression whose first group (or else the whole match), searched for in the name, is the
     speaker or piece; ``only`` keeps the rows of a manifest that have one of the values in the column; ``split`` those
     of that split, whatever it is called.
@@ -117,7 +119,30 @@ def _from_folder(root: Path, pattern: re.Pattern[str] | None) -> Source:
     others = Counter(path.suffix or path.name for path in files if path.suffix.lower() not in SUFFIXES | FOREIGN)
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items())[:8])
     notes = [f"{others.total()} files that are not sound were not looked at: {kinds}"] if others else []
+    if _has_splits([names[path] for path in sound]):
+        return Source(_by_folders([(path, names[path]) for path in sound], pattern, notes), refused, notes)
     return Source([_item(path, names[path], pattern) for path in sound], refused, notes)
+
+
+def _has_splits(names: Sequence[str]) -> bool:
+    """Whether the first folders are train and dev, by any of their names, and at most test besides."""
+    first = {name.partition("/")[0].lower() if "/" in name else "" for name in names}
+    return first <= {*SPLITS, "test"} and {SPLITS.get(folder) for folder in first} >= {"train", "dev"}
+
+
+def _by_folders(files: Sequence[tuple[Path, str]], pattern: re.Pattern[str] | None, notes: list[str]) -> list[Item]:
+    """The items of a folder that is split by its first folders; what is below them says whose a file is."""
+    out, left = [], 0
+    for path, name in files:
+        first, _, rest = name.partition("/")
+        split = SPLITS.get(first.lower(), "")
+        left += not split
+        if split:
+            item = _item(path, rest, pattern, split=split)
+            out.append(replace(item, name=name, voice=f"{first}/{item.voice}"))
+    if left:
+        notes.append(f"left out by their split: {left} test")
+    return out
 
 
 def _from_manifest(manifest: Path, pattern: re.Pattern[str] | None, only: Mapping[str, Sequence[str]]) -> Source:
@@ -129,7 +154,8 @@ def _from_manifest(manifest: Path, pattern: re.Pattern[str] | None, only: Mappin
             raise InputError(f"{manifest} names {path}, which is not below {root}; move it there")
         if name in items:
             source.notes.append(f"{name} is listed more than once; taken once")
-        items[name] = _item(path, name, pattern, row.get("speaker", ""), SPLITS.get(row.get("split", "").lower(), ""))
+        split = SPLITS.get(row.get("split", "").lower(), "")
+        items[name] = _item(path, name, pattern, row.get("speaker", ""), split=split)
     if not items:
         has = {column: sorted({row[column] for row in rows})[:8] for column in only}
         found = "".join(f" {column} {', '.join(values)}" for column, values in has.items())
@@ -157,7 +183,7 @@ def _said(only: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def _item(path: Path, name: str, pattern: re.Pattern[str] | None, speaker: str = "", split: str = "") -> Item:
+def _item(path: Path, name: str, pattern: re.Pattern[str] | None, speaker: str = "", *, split: str = "") -> Item:
     folder, _, last = name.rpartition("/")
     if pattern is not None and (match := pattern.search(name)):
         whose = match.group(1) if pattern.groups and match.group(1) else match.group(0)

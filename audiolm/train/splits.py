@@ -1,7 +1,8 @@
 """Splits: which speaker or piece is for training and which for dev; never one on both sides.
 
-What a manifest says is kept. Otherwise groups are taken for dev in the order of a hash of their names, so that equal
-folders give equal splits, until their share of the time is reached. A single group is split in time: dev is its end.
+What a manifest, or folders called train and dev, say is kept. Otherwise groups are taken for dev in the order of a hash
+of their names, so that equal folders give equal splits, until their share of the time is reached. A single group is
+split in time: dev is its end.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ ENOUGH = 0.5  # of its share
 class Plan:
     """Where each file goes.
 
-    ``by`` is manifest, group or time; ``dev`` are the names for dev. By time, ``cut`` is the place of the border in
+    ``by`` is given, group or time; ``dev`` are the names for dev. By time, ``cut`` is the place of the border in
     seconds from the first file's start and ``starts`` that of each file.
     """
 
@@ -45,7 +46,7 @@ def make_plan(items: Sequence[tuple[Item, float]], share: float, seed: int, mini
     """
     missing = sorted({"train", "dev"} - {item.split for item, _ in items})
     if not missing:
-        return _by_manifest(items)
+        return _as_given(items)
     said = any(item.split for item, _ in items)
     notes = (f"the manifest has no {' and no '.join(missing)} rows: split by speaker or piece instead",) * said
     seconds: dict[str, float] = defaultdict(float)
@@ -73,7 +74,7 @@ def choose_groups(seconds: dict[str, float], share: float, seed: int) -> set[str
     return {min(order, key=lambda group: abs(math.log((seconds[group] + 1e-3) / (target + 1e-3))))}
 
 
-def _by_manifest(items: Sequence[tuple[Item, float]]) -> Plan:
+def _as_given(items: Sequence[tuple[Item, float]]) -> Plan:
     sides: dict[str, set[str]] = {"train": set(), "dev": set()}
     silent = [item.name for item, _ in items if not item.split]
     for item, _ in items:
@@ -81,10 +82,10 @@ def _by_manifest(items: Sequence[tuple[Item, float]]) -> Plan:
     both = sorted(sides["train"] & sides["dev"])
     notes = []
     if both:
-        notes.append(f"{len(both)} speakers or pieces are in both train and dev, as the manifest says: {_few(both)}")
+        notes.append(f"{len(both)} speakers or pieces are in both train and dev, as they were given: {_few(both)}")
     if silent:
-        notes.append(f"{len(silent)} rows of the manifest have no split; taken for training: {_few(silent)}")
-    return Plan("manifest", frozenset(item.name for item, _ in items if item.split == "dev"), tuple(notes))
+        notes.append(f"{len(silent)} files have no split in the manifest; taken for training: {_few(silent)}")
+    return Plan("given", frozenset(item.name for item, _ in items if item.split == "dev"), tuple(notes))
 
 
 def _by_time(items: Sequence[tuple[Item, float]], share: float, minimum: float, notes: tuple[str, ...]) -> Plan:

@@ -12,6 +12,7 @@ from audiolm.errors import InputError
 from audiolm.train.augment import Augment
 from audiolm.train.data import Corpus, crops, whole_ticks, write_corpus
 from audiolm.train.shards import META, CorpusWriter
+from audiolm.train.tokens import streams
 
 
 def constant(value, samples):
@@ -64,6 +65,9 @@ def test_crops_over_shards_are_those_of_one_file(tmp_path):
         for length in (2000, 20000):
             draws = [corpus.crop(length, np.random.default_rng(seed)) for corpus in (one, many)]
             assert np.array_equal(*draws)
+    joined = [streams(corpus, longest=1.0) for corpus in (one, many)]
+    assert len(joined[0]) == len(joined[1]) > 3
+    assert all(np.array_equal(*pair) for pair in zip(*joined, strict=True))
 
 
 def test_a_corpus_larger_than_memory_is_written_and_read(tmp_path):

@@ -163,6 +163,7 @@ def test_renders_of_a_piece_stay_together(tmp_path):
     made = prepare_data(tmp_path / "in", tmp_path / "out", PrepareRecipe(dev_share=0.2))
     assert [len(made.train.names), len(made.dev.names)] == [12, 3]
     assert len({name.split("_")[0] for name in made.dev.names}) == 1
+    assert [made.report["splits"][side]["groups"] for side in ("train", "dev")] == [4, 1]
     by_rule = PrepareRecipe(group=r"_(\d)", dev_share=0.3)
     assert len({name.split("_")[1] for name in prepare_data(tmp_path / "in", tmp_path / "o2", by_rule).dev.names}) == 1
 

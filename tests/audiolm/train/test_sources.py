@@ -52,6 +52,20 @@ def test_a_rule_finds_the_group(tmp_path):
         open_source(tmp_path, group="(")
 
 
+def test_folders_called_train_and_dev_are_the_split(tmp_path):
+    touch(tmp_path, "Train/ann/a.wav", "Train/song_0.wav", "Train/song_1.wav", "valid/bob/b.wav", "test/c.wav")
+    source = open_source(tmp_path)
+    assert {item.name: (item.split, item.group, item.voice) for item in source.items} == {
+        "Train/ann/a.wav": ("train", "ann", "Train/ann"),
+        "Train/song_0.wav": ("train", "song", "Train/song_0.wav"),
+        "Train/song_1.wav": ("train", "song", "Train/song_1.wav"),
+        "valid/bob/b.wav": ("dev", "bob", "valid/bob"),
+    }
+    assert source.notes == ["left out by their split: 1 test"]
+    touch(tmp_path, "more/d.wav")
+    assert not any(item.split for item in open_source(tmp_path).items)
+
+
 def test_a_manifest_beside_the_files_is_used(tmp_path):
     touch(tmp_path, "a.wav", "b.wav")
     (tmp_path / "manifest.csv").write_text("\ufefffile,split\na.wav,DEV\na.wav,train\n", encoding="utf8")

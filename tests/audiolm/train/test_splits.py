@@ -47,7 +47,7 @@ def test_groups_stay_whole():
 def test_a_manifest_that_names_both_splits_is_kept():
     items = [(item("a", "x", "train"), 1.0), (item("b", "x", "dev"), 1.0), (item("c", "y"), 1.0)]
     plan = make_plan(items, 0.05, 0, 0.5)
-    assert (plan.by, plan.dev) == ("manifest", {"b"})
+    assert (plan.by, plan.dev) == ("given", {"b"})
     assert len(plan.notes) == 2
 
 
