@@ -107,7 +107,8 @@ def prepare_data(
 def prepare(folder: str | Path, out: str | Path, split: str | None = None, recipe: Checks | None = None) -> Corpus:
     """Read every sound file of ``folder`` (those of ``split`` in its manifest) into the one corpus ``out``.
 
-    What was refused, and why, is in ``out/refused.json``.
+    The checks are those of :func:`prepare_data`, the level is brought to -23 dBFS too. What was refused, and why, is in
+    ``out/refused.json``.
 
     Raises:
         InputError: there is no folder, or nothing in it can be used.

@@ -1,7 +1,10 @@
 """Checks of a sound: the level is the door's, faults are named, corrections are what they say."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import soundfile
 from material import RATE, melody
 
 from audiolm.door import Door
@@ -114,15 +117,30 @@ def test_equal_sounds_have_equal_keys_whatever_is_corrected():
     assert examine(melody(2, 0), PLAIN).key != examine(melody(2, 1), PLAIN).key
 
 
-def test_a_file_that_breaks_off_is_refused(tmp_path):
-    import soundfile
+def test_what_cannot_be_read_is_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF and no more")
+    for place, reason in (
+        (path, "cannot be read as sound"),
+        (tmp_path / "no.wav", "no such file"),
+        (tmp_path, "folder"),
+    ):
+        (found,) = examine_file(place, PLAIN)
+        assert (found.kind, found.seconds) == ("unreadable", 0.0)
+        assert reason in found.reason
 
-    path = tmp_path / "a.flac"
-    soundfile.write(path, melody(6, 0), RATE)
-    path.write_bytes(path.read_bytes()[:30000])
-    assert [found.kind for found in examine_file(path, PLAIN)] in (["unreadable"], [""])
-    missing = next(examine_file(tmp_path / "no.wav", PLAIN))
-    assert (missing.kind, missing.seconds) == ("unreadable", 0.0)
+
+def test_a_long_file_never_lies_in_memory_whole(tmp_path):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(melody(20, 0), 20), RATE)
+    tracemalloc.start()
+    try:
+        seconds = [found.seconds for found in examine_file(path, Checks(longest=10))]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert seconds == [10.0] * 40
+    assert peak < 400 * RATE * 4 / 3
 
 
 @pytest.mark.parametrize("wrong", [{"minimum": 0}, {"longest": 0.6}, {"level_db": 3}, {"most_silent": 2}])
