@@ -7,6 +7,7 @@ all that follows from it.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -237,7 +238,8 @@ class Recipe:
             verb = "stopped" if isinstance(error, StoppedError) else "failed"
             raise type(error)(f"{where} {verb}: {error.message}; {kept}", **error.data) from error
         except OSError as error:
-            raise TrainingError(f"{where} failed: {error}; is there room? {kept}") from error
+            full = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            raise TrainingError(f"{where} failed: {error}{full}; {kept}") from error
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise

@@ -158,7 +158,7 @@ def _codec(job: Job) -> Step:
 
         how = going_on(train_codec, job, path, fresh=fresh)
         train_codec([(job.corpus("train"), 1.0)], job.work, plan.model, plan.recipe, **how)
-        return {"megabytes": _megabytes(path)}
+        return {}
 
     title = f"codec, {plan.model.levels} levels of {plan.model.cardinality} codes"
     return Step("codec", title, {"codec": plain(plan)}, run, ("prepare",), (path,), _minutes(plan.recipe), shared=True)
@@ -172,7 +172,7 @@ def _encoder(job: Job) -> Step:
 
         how = going_on(train_semantic, job, path, fresh=fresh)
         train_semantic([(job.corpus("train"), 1.0)], job.work, plan.model, plan.recipe, **how)
-        return {"megabytes": _megabytes(path)}
+        return {}
 
     # Neither layer nor clusters decide how the encoder is trained.
     model = {k: v for k, v in plain(plan.model).items() if k not in ("layer", "clusters", "components")}
@@ -248,7 +248,7 @@ def _stage(job: Job, name: str) -> Step:
         recipe = dataclasses.replace(plan.recipe, crop=crop)
         levels, how = job.preset.codec.model.coarse_levels, going_on(train_stage, job, path, fresh=fresh)
         train_stage(spec, train, dev, job.work, recipe, coarse_levels=levels, **how)
-        return {"crop": crop, "megabytes": _megabytes(path)}
+        return {"crop": crop}
 
     title = f"stage {name}, {plan.model.layers} x {plan.model.width}"
     return Step(name, title, {"stage": plain(plan)}, run, ("tokenize",), (path,), _minutes(plan.recipe), shared=True)
@@ -284,7 +284,7 @@ def _ends(job: Job) -> list[Step]:
 
         write_card(_runs(job, draft), draft)
         publish(draft, job.out)
-        return {"megabytes": {path.name: _megabytes(path) for path in sorted(job.out.iterdir())}}
+        return {"megabytes": round(sum(path.stat().st_size for path in job.out.iterdir()) / 1e6, 3)}
 
     sampling = {"sampling": plain(job.preset.export.sampling), "name": job.name}
     said = {"licences": job.licences, "out": str(job.out)}
@@ -326,10 +326,6 @@ def _levels(parts: Parts) -> tuple[int, ...]:
     """Numbers of levels to reconstruct from: the coarse ones, half of the fine ones too, all."""
     config = parts.codec.config
     return tuple(sorted({config.coarse_levels, (config.coarse_levels + config.levels) // 2, config.levels}))
-
-
-def _megabytes(path: Path) -> float:
-    return round(path.stat().st_size / 1e6, 3)
 
 
 def check_out(out: Path) -> None:

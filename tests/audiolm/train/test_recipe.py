@@ -92,7 +92,7 @@ def test_a_file_that_is_gone_is_made_again(steps, caplog):
         (InputError("no such sound", path="a"), InputError, 2, "failed: no such sound"),
         (TrainingError("the loss became NaN"), TrainingError, 1, "failed: the loss became NaN"),
         (StoppedError("stopped by SIGTERM", signal.SIGTERM), StoppedError, 143, "stopped: stopped by SIGTERM"),
-        (OSError(errno.ENOSPC, "No space left on device"), TrainingError, 1, "No space left on device.*is there room"),
+        (OSError(errno.ENOSPC, "No space left on device"), TrainingError, 1, "No space left on device; make room"),
         (MemoryError(), TrainingError, 1, "memory is full; try a smaller batch"),
         (RuntimeError("CUDA out of memory. Tried\nmore"), TrainingError, 1, "CUDA out of memory. Tried; try a smaller"),
     ],
