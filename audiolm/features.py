@@ -1,6 +1,7 @@
-"""Log-mel features of the semantic tokenizer, streaming and causal but for a declared look-ahead."""
+"""Features of the semantic tokenizer: log-mel frames, and semitone bands for music. Streaming and causal."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,4 +65,65 @@ class LogMel(StreamingModule):
         joined = torch.cat((state["past"], x), -1)
         out = self._frames(joined)
         assign(state, "past", joined[:, -(self.n_fft - self.hop) :], active)
+        return out
+
+
+def semitone_filters(n_fft: int, centres: Tensor, rate: int) -> Tensor:
+    """Triangular filters of peak one, a semitone to either side, ``[n_fft / 2 + 1, bands]``, around ``centres`` in Hz.
+
+    Where bins are wider than that a filter spans one bin to either side.
+    """
+    freqs = torch.linspace(0, rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    half = (centres * (2 ** (1 / 12) - 1)).clamp_min(rate / n_fft)
+    return (1 - (freqs[:, None] - centres).abs() / half).clamp_min(0).float()
+
+
+class LogPitch(StreamingModule):
+    """Log energies of semitone bands from C1 up, a frame a tick: ``[B, tick] -> [B, 1, bands]``.
+
+    The 25 ms of a log-mel frame cannot tell low notes apart. So each band takes the shortest window that can: one of
+    256 ms below 350 Hz, of 128 ms below 700 Hz, else of 64 ms. All end with the tick: nothing is looked ahead here.
+    """
+
+    LOWEST, FLOOR = 32.703, 1e-5
+    LENGTHS: ClassVar = {4096: 0.0, 2048: 350.0, 1024: 700.0}  # samples of the window, and Hz from which on it is used
+
+    def __init__(self, bands: int = 96, *, rate: int = 16000, tick: int = 640) -> None:
+        super().__init__()
+        self.bands, self.frame_size, self.rate_in, self.rate_out = bands, tick, rate, rate / tick
+        centres = self.LOWEST * 2 ** (torch.arange(bands, dtype=torch.float64) / 12)
+        ends = [*list(self.LENGTHS.values())[1:], math.inf]
+        for (length, low), high in zip(self.LENGTHS.items(), ends, strict=True):
+            mine = centres[(centres >= low) & (centres < high)]
+            self.register_buffer(f"window{length}", torch.hann_window(length) / length, persistent=False)
+            self.register_buffer(f"filters{length}", semitone_filters(length, mine, rate), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the windows live; there are no parameters."""
+        return self.get_buffer("window4096").device
+
+    def _bands(self, frames: Tensor) -> Tensor:
+        """Bands ``[..., bands]`` of the last samples ``[..., 4096]``."""
+        parts = [
+            torch.fft.rfft(frames[..., -length:] * self.get_buffer(f"window{length}")).abs().square()
+            @ self.get_buffer(f"filters{length}")
+            for length in self.LENGTHS
+        ]
+        return ((torch.cat(parts, -1) + self.FLOOR**2).log10() + 5.0) / 4.0
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Whole crop at once: ``[B, T] -> [B, T / tick, bands]``."""
+        padded = nn.functional.pad(audio, (max(self.LENGTHS) - self.frame_size, 0))
+        return self._bands(padded.unfold(-1, max(self.LENGTHS), self.frame_size))
+
+    def init_state(self, slots: int) -> State:
+        """Fresh streams: silence lies before them."""
+        return {"past": self.get_buffer("window4096").new_zeros(slots, max(self.LENGTHS) - self.frame_size)}
+
+    def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
+        """One tick: ``[B, tick] -> [B, 1, bands]``."""
+        joined = torch.cat((state["past"], x), -1)
+        out = self._bands(joined[:, None])
+        assign(state, "past", joined[:, self.frame_size :], active)
         return out

@@ -1,6 +1,7 @@
 """The semantic tokenizer: a causal w2v-BERT conformer and k-means over one of its layers, 25 tokens a second.
 
-Log-mel frames go through conformer blocks (arXiv 2108.06209); the nearest centroid to one layer's output is the token.
+Log-mel frames, for music with semitone bands beside them, go through conformer blocks (arXiv 2108.06209); the nearest
+centroid to one layer's output is the token.
 
 Token ``s`` covers tick ``s`` and hears ``lookahead`` ticks more. That look-ahead is taken once, at the features: the
 mel frames of ticks ``s .. s + lookahead`` enter together and every block behind is strictly causal. So a token is
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from audiolm.attention import Ring, RingAttention, RingStep, rotary, window_mask
 from audiolm.conv import CausalConv1d
-from audiolm.features import LogMel
+from audiolm.features import LogMel, LogPitch
 from audiolm.sizes import check_heads, check_sizes
 from audiolm.streaming import State, StreamingModule, assign
 
@@ -27,8 +28,8 @@ from audiolm.streaming import State, StreamingModule, assign
 class TokenizerConfig:
     """Sizes of a tokenizer.
 
-    ``layer`` blocks are run; ``layers`` were trained. ``window`` is in ticks; ``components`` of the embedding are
-    whitened for the clusters.
+    ``layer`` blocks are run; ``layers`` were trained. ``window`` is in ticks; ``components`` of the embedding make the
+    space of the clusters. ``pitches`` semitone bands are heard beside the ``mels`` (96 suit music, 0 speech).
 
     Raises:
         ConfigError: a size that cannot be.
@@ -45,12 +46,14 @@ class TokenizerConfig:
     kernel: int = 15
     components: int = 64
     clusters: int = 512
+    pitches: int = 0
 
     def __post_init__(self) -> None:
         check_sizes(
             "tokenizer",
             self,
             mels=(1, 512),
+            pitches=(0, 96),
             components=(1, 4096),
             lookahead=(0, 8),
             layers=(1, 64),
@@ -121,12 +124,12 @@ class ConformerBlock(nn.Module):
 
 
 class SemanticEncoder(nn.Module):
-    """Stacked mel frames to embeddings: ``[B, ticks, stacked] -> [B, ticks, width]``."""
+    """Stacked features to embeddings: ``[B, ticks, stacked] -> [B, ticks, width]``."""
 
     def __init__(self, config: TokenizerConfig, frames_per_tick: int = 4) -> None:
         super().__init__()
         self.config = config
-        self.stacked = (config.lookahead + 1) * frames_per_tick * config.mels
+        self.stacked = (config.lookahead + 1) * (frames_per_tick * config.mels + config.pitches)
         self.project = nn.Linear(self.stacked, config.width)
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.layers))
 
@@ -153,6 +156,8 @@ class SemanticTokenizer(StreamingModule):
         super().__init__()
         self.config = config = config or TokenizerConfig()
         self.mel = LogMel(mels=config.mels, tick=tick)
+        self.pitch = LogPitch(config.pitches, tick=tick) if config.pitches else None
+        self.per_tick = tick // self.mel.hop * config.mels + config.pitches
         self.encoder = SemanticEncoder(config, tick // self.mel.hop)
         self.ring = Ring(config.window, config.sinks, config.heads, config.width // config.heads)
         self.frame_size, self.delay = tick, config.lookahead * tick
@@ -164,12 +169,15 @@ class SemanticTokenizer(StreamingModule):
         self.register_buffer("whitening", torch.eye(config.width, config.components))
         self.register_buffer("centroids", torch.randn(config.clusters, config.components))
 
-    def stack(self, mel: Tensor) -> Tensor:
-        """``[B, frames, mels] -> [B, ticks - lookahead, stacked]``: mel frames of a tick and of those looked ahead."""
-        per_tick = self.frame_size // self.mel.hop
-        ticks = mel.reshape(len(mel), -1, per_tick * self.config.mels)
+    def features(self, audio: Tensor) -> Tensor:
+        """Features by tick ``[B, T] -> [B, T / tick, per_tick]``: mel frames in their order, then semitone bands."""
+        mel = self.mel(audio).reshape(len(audio), -1, self.per_tick - self.config.pitches)
+        return mel if self.pitch is None else torch.cat((mel, self.pitch(audio)), -1)
+
+    def stack(self, features: Tensor) -> Tensor:
+        """``[B, ticks, per_tick] -> [B, ticks - lookahead, stacked]``: features of a tick and of those looked ahead."""
         span = self.config.lookahead + 1
-        return torch.cat([ticks[:, i : ticks.shape[1] - span + 1 + i] for i in range(span)], -1)
+        return torch.cat([features[:, i : features.shape[1] - span + 1 + i] for i in range(span)], -1)
 
     def assign_clusters(self, x: Tensor) -> Tensor:
         """Nearest centroid of embeddings ``[..., width] -> [...]`` int64."""
@@ -179,7 +187,7 @@ class SemanticTokenizer(StreamingModule):
     def embed(self, audio: Tensor, layer: int | None = None) -> Tensor:
         """Parallel embeddings ``[B, T] -> [B, T / tick - lookahead, width]`` of ``layer`` (default: the config's)."""
         layer = self.config.layer if layer is None else layer
-        return self.encoder(self.stack(self.mel(audio)), layer)[-1]  # type: ignore[no-any-return]
+        return self.encoder(self.stack(self.features(audio)), layer)[-1]  # type: ignore[no-any-return]
 
     def forward(self, audio: Tensor) -> Tensor:
         """Whole crop at once: ``[B, T] -> [B, T / tick - lookahead]``."""
@@ -190,21 +198,24 @@ class SemanticTokenizer(StreamingModule):
 
     def init_state(self, slots: int) -> State:
         """Fresh streams. ``heard`` counts ticks, ``features`` holds those inside the look-ahead."""
-        per_tick = self.frame_size // self.mel.hop * self.config.mels
         state = {
             "mel": self.mel.init_state(slots)["past"],
             "heard": torch.zeros(slots, dtype=torch.int64, device=self.device),
-            "features": self.centroids.new_zeros(slots, self.config.lookahead, per_tick),
+            "features": self.centroids.new_zeros(slots, self.config.lookahead, self.per_tick),
             "held": self.ring.init_positions(slots),
         }
+        if self.pitch is not None:
+            state["pitch"] = self.pitch.init_state(slots)["past"]
         for i, block in enumerate(self._blocks()):
             state |= {f"{key}.{i}": value for key, value in block.init_state(slots).items()}
         return state
 
     def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
         """One tick: ``[B, tick]`` float32 ``-> [B]`` int64, the token of ``lookahead`` ticks ago or -1."""
-        mel = self.mel.step(x, {"past": state["mel"]}, active).flatten(1)
-        stacked = torch.cat((state["features"], mel[:, None]), 1)
+        features = self.mel.step(x, {"past": state["mel"]}, active).flatten(1)
+        if self.pitch is not None:
+            features = torch.cat((features, self.pitch.step(x, {"past": state["pitch"]}, active)[:, 0]), 1)
+        stacked = torch.cat((state["features"], features[:, None]), 1)
         assign(state, "features", stacked[:, 1:], active)
         # Positions count the tokens, so they come from the state; the copy to the host is free on the CPU.
         positions = (state["heard"] - self.config.lookahead).cpu()

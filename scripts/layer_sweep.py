@@ -43,7 +43,7 @@ def collect(
     source = crops([(corpus, 1.0)], 8 * 16000, 8, seed, gain_db=3.0)
     for _ in range(batches):
         audio = next(source)
-        outputs = tokenizer.encoder(tokenizer.stack(tokenizer.mel(audio)))
+        outputs = tokenizer.encoder(tokenizer.stack(tokenizer.features(audio)))
         pitch, loud = chroma(audio)
         ticks = outputs[0].shape[1]
         for kept, output in zip(layers, outputs, strict=True):

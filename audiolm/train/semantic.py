@@ -104,7 +104,7 @@ class MaskedPrediction(nn.Module):
         super().__init__()
         self.tokenizer, self.recipe = tokenizer, recipe
         config = tokenizer.config
-        self.features = tokenizer.frame_size // tokenizer.mel.hop * config.mels
+        self.features = tokenizer.per_tick
         self.targets = RandomQuantizer(self.features, recipe)
         self.heads = nn.Linear(config.width, recipe.books * recipe.codes)
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -116,19 +116,18 @@ class MaskedPrediction(nn.Module):
     @torch.no_grad()
     def fit(self, batches: Iterator[Tensor], device: str) -> None:
         """Learn the whitening of the targets from batches ``[B, T]``."""
-        seen = torch.cat([self.tokenizer.mel(next(batches).to(device)) for _ in range(self.recipe.fit_batches)])
+        seen = torch.cat([self.tokenizer.features(next(batches).to(device)) for _ in range(self.recipe.fit_batches)])
         self.targets.fit(seen.reshape(-1, self.features))
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats and accuracy over the masked ticks of a batch ``[B, T]``."""
         recipe, tokenizer = self.recipe, self.tokenizer
-        mel = tokenizer.mel(audio)
-        ticks = mel.view(len(mel), -1, self.features)
+        ticks = tokenizer.features(audio)
         with torch.no_grad():
             wanted = self.targets(ticks)
         mask = span_mask((len(ticks), ticks.shape[1]), recipe.mask_share, recipe.span, self.generator).to(audio.device)
         noisy = torch.where(mask[..., None], torch.randn_like(ticks) * 0.1, ticks)
-        hidden = tokenizer.encoder(tokenizer.stack(noisy.view(mel.shape)))[-1]
+        hidden = tokenizer.encoder(tokenizer.stack(noisy))[-1]
         use = mask[:, : hidden.shape[1]]
         logits = self.heads(hidden[use]).view(-1, recipe.codes)
         codes = wanted[:, : hidden.shape[1]][use].flatten()

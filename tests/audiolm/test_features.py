@@ -7,7 +7,7 @@ import torch
 from contract import verify_contract
 from sounds import sound
 
-from audiolm.features import LogMel, mel_filters
+from audiolm.features import LogMel, LogPitch, mel_filters
 
 MEL = LogMel()
 
@@ -48,3 +48,35 @@ def test_nothing_is_looked_ahead():
     changed = x.clone()
     changed[:, 1600:] = 0
     assert torch.equal(MEL(changed)[:, :10], MEL(x)[:, :10])
+
+
+PITCH = LogPitch()
+
+
+def test_contract_of_semitone_bands():
+    pieces = [torch.from_numpy(np.stack([sound(12, s)[i * 640 : i * 640 + 640] for s in range(3)])) for i in range(12)]
+    extremes = [torch.zeros(3, 640), torch.ones(3, 640), torch.full((3, 640), 1e-30)]
+    verify_contract(PITCH, pieces, extremes=extremes, atol=1e-4)
+
+
+def test_a_note_lights_up_its_own_semitone():
+    for key in range(36, 104, 5):  # C2 to G7
+        tone = torch.sin(2 * math.pi * 440 * 2 ** ((key - 69) / 12) * torch.arange(16000) / 16000)[None]
+        bands = PITCH(tone)[0, -1]
+        assert int(bands.argmax()) == key - 24
+        far = torch.cat((bands[: max(0, key - 24 - 6)], bands[key - 24 + 7 :]))
+        assert float(far.max()) < float(bands.max()) - 0.5
+
+
+def test_semitones_are_told_apart_from_middle_c_up():
+    for key in (60, 72, 90):
+        tone = torch.sin(2 * math.pi * 440 * 2 ** ((key - 69) / 12) * torch.arange(16000) / 16000)[None]
+        bands = PITCH(0.1 * tone)[0, -1]
+        assert float(bands[key - 24] - bands[[key - 26, key - 22]].max()) > 0.15  # 6 dB two semitones away
+
+
+def test_semitone_bands_look_at_nothing_ahead():
+    x = torch.from_numpy(sound(12))[None]
+    changed = x.clone()
+    changed[:, 6 * 640 :] = 0
+    assert torch.equal(PITCH(changed)[:, :6], PITCH(x)[:, :6])

@@ -47,6 +47,12 @@ def test_contract_over_more_than_twice_the_window(lookahead, layer):
     assert tokenizer.delay == lookahead * 640
 
 
+def test_contract_with_semitone_bands():
+    tokenizer = make(pitches=30)
+    verify_contract(tokenizer, pieces(), extremes=[torch.zeros(3, 640), torch.ones(3, 640)])
+    assert tokenizer.encoder.stacked == 3 * (4 * 20 + 30)
+
+
 @torch.inference_mode()
 def test_embeddings_of_forward_and_steps_agree():
     tokenizer, parts, seen = make(), pieces(), []
@@ -96,7 +102,7 @@ def test_layers_beyond_the_chosen_one_do_not_matter():
         weight.add_(1)
     x = torch.cat(pieces(6), 1)
     assert torch.equal(a(x), b(x))
-    assert len(a.encoder(a.stack(a.mel(x)))) == 3
+    assert len(a.encoder(a.stack(a.features(x)))) == 3
 
 
 def test_tokens_tell_sounds_apart():
