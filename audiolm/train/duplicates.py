@@ -41,8 +41,8 @@ def _bands(samples: Array) -> Array:
     window = np.hanning(FRAME).astype(np.float32)
     borders = np.round(EDGES * FRAME / RATE).astype(int)
     out = []
-    for at in range(0, len(frames), 500):
-        power = np.square(np.abs(np.fft.rfft(frames[at : at + 500] * window)))
+    for at in range(0, len(frames), 100):
+        power = np.square(np.abs(np.fft.rfft(frames[at : at + 100] * window)))
         out.append(np.add.reduceat(power[:, : borders[-1]], borders[:-1], axis=1))
     return np.concatenate(out)
 
