@@ -130,8 +130,7 @@ def prompts(held: Held, count: int, heard: float, made: float, seed: int) -> lis
     if held.kind == "speech":
         sources = {who: enrolment(voice)[0] for who, voice in voices(held.corpus).items()}
     else:
-        sizes = held.corpus.index[:, 1]
-        sources = {name: held.corpus.clip(i) for i, name in enumerate(held.corpus.names) if sizes[i] >= length}
+        sources = {name: held.corpus.clip(i) for i, name in enumerate(held.corpus.names)}
     fit = [who for who in sorted(sources) if len(sources[who]) >= length]
     if not fit or split < TICK or length - split < TICK:
         longest = max((len(sound) for sound in sources.values()), default=0) / RATE

@@ -17,15 +17,26 @@ from audiolm.train.shards import Array
 
 SIZES = (512, 1024, 2048)
 NOTHING = float("nan")
+WORST_PESQ = 1.04
 
 
 def pesq_wb(real: Array, made: Array) -> float:
-    """Wide-band PESQ (ITU-T P.862.2), about 1 to 4.64; NaN where it finds no utterance."""
+    """Wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64; NaN where there is no utterance in ``real``.
+
+    Where there is one in ``real`` and it cannot be found in ``made``, that is the worst there is.
+    """
     library = need("pesq")
+    nothing = (library.NoUtterancesError, library.BufferTooShortError)
+    if not real.any():
+        return NOTHING
     try:
         return float(library.pesq(RATE, real, made, "wb"))
-    except (library.NoUtterancesError, library.BufferTooShortError):
-        return NOTHING
+    except nothing:
+        try:
+            library.pesq(RATE, real, real, "wb")
+        except nothing:
+            return NOTHING
+        return WORST_PESQ
 
 
 def stoi(real: Array, made: Array) -> float:
