@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -18,6 +19,8 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 COMMANDS = {
     "streamer": f'exec "{sys.executable}" -m streamer "$@"',
     "make": f'exec {shutil.which("make") or "true"} --no-print-directory -n -C "{ROOT}" "$@"',
+    # Options and sound are real; the steps after the first are tests/audiolm/train/test_all.py's.
+    "audiolm": f'exec "{sys.executable}" -m audiolm.cli "$@" --preset tiny --until prepare',
     "arecord": "exec cat prompt.raw",
     "aplay": "exec cat >played.raw",
 }
@@ -31,6 +34,9 @@ def folder(tmp_path_factory, tiny_bundle, prompt):
     shutil.copytree(tiny_bundle, made / "piano")
     shutil.copy(prompt, made / "prompt.wav")
     (made / "prompt.raw").write_bytes(soundfile.read(prompt, dtype="int16")[0].tobytes())
+    (made / "sounds").mkdir()
+    for seed in range(3):
+        soundfile.write(made / f"sounds/{seed}.wav", np.random.default_rng(seed).normal(0, 0.1, 64_000), 16_000)
     (made / "bin").mkdir()
     for name, line in COMMANDS.items():
         (made / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
