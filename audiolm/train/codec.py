@@ -324,7 +324,7 @@ def train_codec(
             trainer.losses.compared.calibrate(next(batches).to(run.device) for _ in range(CALIBRATION))
         for _ in run:
             trainer.step(next(batches))
-        if not trainer.losses.seeded:
+        if not trainer.losses.seeded and not run.signal:  # one that was stopped goes on with its first phase
             trainer.losses.seed()
     if recipe.average:
         codec.load_state_dict(trainer.average.weights())
