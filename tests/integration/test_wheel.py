@@ -63,3 +63,12 @@ def test_the_wheel_runs_a_shipped_config_by_name(site, bundle, tmp_path):
     assert read_metadata(tmp_path / "out.wav").mark.startswith(MARK)
     configs = {path.name for path in (ROOT / "configs").glob("*.yaml")}
     assert configs == {path.name for path in (site / "streamer" / "configs").glob("*.yaml")}
+
+
+@pytest.mark.slow
+def test_the_presets_of_training_ship(site, tmp_path):
+    script = "from audiolm.train.presets import load, shipped; print(load('tiny').name, *map(str, shipped().values()))"
+    name, *paths = command("-c", script, cwd=tmp_path, PYTHONPATH=str(site)).split()
+    assert name == "tiny"
+    assert {Path(path).name for path in paths} == {path.name for path in (ROOT / "configs/models").glob("*.yaml")}
+    assert all(path.startswith(str(site)) for path in paths)
