@@ -4,7 +4,7 @@ All draws are seeded, so equal runs hear the same.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -127,19 +127,28 @@ def prompts(held: Held, count: int, heard: float, made: float, seed: int) -> lis
     """
     rng, length = np.random.default_rng(seed), int((heard + made) * 25) * TICK
     split = int(heard * 25) * TICK
-    if held.kind == "speech":
-        sources = {who: enrolment(voice)[0] for who, voice in voices(held.corpus).items()}
-    else:
-        sources = {name: held.corpus.clip(i) for i, name in enumerate(held.corpus.names)}
-    fit = [who for who in sorted(sources) if len(sources[who]) >= length]
+    lengths, sound = _sources(held)
+    fit = [who for who in sorted(lengths) if lengths[who] >= length]
     if not fit or split < TICK or length - split < TICK:
-        longest = max((len(sound) for sound in sources.values()), default=0) / RATE
+        longest = max(lengths.values()) / RATE
         raise InputError(
             f"{held.name}: no prompt of {heard} s with {made} s after it; the longest source has {longest:.1f} s",
             longest=longest,
         )
-    found = [_prompt(who, sources[who], length, split, rng) for who in _rounds(fit, count, rng)]
-    return [prompt for prompt in found if prompt is not None]
+    found = [_prompt(who, sound(who), length, split, rng) for who in _rounds(fit, count, rng)]
+    kept = [prompt for prompt in found if prompt is not None]
+    if not kept:
+        raise InputError(f"{held.name}: every place that was tried is silent; give another corpus or seed")
+    return kept
+
+
+def _sources(held: Held) -> tuple[dict[str, int], Callable[[str], Array]]:
+    """The length of what each speaker or piece has for prompts, and how to get it; pieces are read when asked for."""
+    if held.kind == "speech":
+        rests = {who: enrolment(voice)[0] for who, voice in voices(held.corpus).items()}
+        return {who: len(rest) for who, rest in rests.items()}, rests.__getitem__
+    at = {name: i for i, name in enumerate(held.corpus.names)}
+    return {name: int(held.corpus.index[i, 1]) for name, i in at.items()}, lambda name: held.corpus.clip(at[name])
 
 
 def _rounds(names: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:

@@ -62,7 +62,8 @@ def onsets(sound: Array) -> Array:
     usual = np.median(sliding_window_view(np.pad(rise, wide, mode="edge"), 2 * wide + 1), axis=1)
     found = np.flatnonzero((rise == highest) & (rise > usual + RISE))
     apart = np.diff(found, prepend=-FAR) > near  # of equal neighbours the first
-    return np.asarray(found[apart] * ONSET_HOP / RATE)
+    middle = ONSET_WINDOW / 2 + late * ONSET_HOP / 2  # of the two windows that are compared
+    return np.asarray((found[apart] * ONSET_HOP + middle) / RATE)
 
 
 def onset_density(sound: Array) -> float:
