@@ -39,8 +39,6 @@ def test_everything_in_one_report_and_not_twice(small, tiny_bundle, music_folder
         tiny_bundle,
         "--data",
         music_folder,
-        "--data",
-        speech_folder,
         "--quick",
         "--out",
         tmp_path / "r",

@@ -36,7 +36,7 @@ def test_spectrograms_are_small_even_of_noise(tmp_path):
 
 
 def test_equal_plots_are_equal_files(tmp_path):
-    made, data = ({key: values for key in MEASURES} for values in ([1.0, 2.0], [0.5, 1.5, 1.0]))
+    made, data = (dict.fromkeys(MEASURES, values) for values in ([1.0, 2.0], [0.5, 1.5, 1.0]))
     figures = {"x": {"made": made, "data": data}}
     for name in ("a.png", "b.png"):
         drift_plot(figures, tmp_path / name)
