@@ -216,14 +216,13 @@ def _dtypes(job: Job) -> dict[str, str]:
 def _tokenize(job: Job) -> Step:
     paths = {split: job.work / "tokens" / f"{split}.safetensors" for split in SPLITS}
 
-    def run(_: bool) -> Mapping[str, Any]:
-        from audiolm.train.tokens import streams, tokenize
+    def run(fresh: bool) -> Mapping[str, Any]:
+        from audiolm.train.tokenizing import tokenize_corpus
 
-        parts = load_bundle(job.ears)
-        hours = {}
+        parts, hours = load_bundle(job.ears), {}
         for split, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            tokens = tokenize(parts.codec, parts.tokenizer, streams(job.corpus(split)), path)
+            tokens = tokenize_corpus(parts, job.corpus(split), path, fresh=fresh)
             hours[split] = round(tokens.ticks / 25 / 3600, 4)
         return {"hours": hours}
 

@@ -9,6 +9,7 @@ stands alone.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from torch import Tensor
 from audiolm.codec import SoundStream
 from audiolm.errors import InputError
 from audiolm.tokenizer import SemanticTokenizer
-from audiolm.train.data import RATE, TICK, Array, Corpus
+from audiolm.train.data import RATE, TICK, Corpus
 from audiolm.train.loop import read_tensors, save_tensors
+from audiolm.train.shards import Array
 
 TICKS_PER_HOUR = 25 * 3600
 
@@ -89,26 +91,64 @@ class Tokens:
         return self.acoustic[2 * start : 2 * (start + ticks)].long(), self.semantic[start : start + ticks].long()
 
 
-def streams(corpus: Corpus, longest: float = 70.0, seed: int = 0) -> list[Array]:
-    """The clips of a corpus as float32 streams of about ``longest`` seconds.
+class Streams(Sequence[Array]):
+    """The clips of a corpus as float32 streams of about ``longest`` seconds, each read when it is asked for.
 
     Long clips are cut, short ones of one folder joined with pauses of 0.1 to 0.5 s.
+
+    Attributes:
+        lengths: of each stream, in samples.
     """
-    rng = np.random.default_rng(seed)
-    most, out = int(longest * RATE), []
-    held: list[Array] = []
-    for i in range(len(corpus.names)):
-        clip = corpus.clip(i)
-        if held and (corpus.folder(i) != corpus.folder(i - 1) or sum(map(len, held)) > most // 2):
-            out.append(np.concatenate(held))
-            held = []
-        pause = np.zeros(int(rng.integers(1600, 8000)), np.float32)
-        held += [clip, pause] if len(clip) < most // 2 else [clip]
-        if len(clip) >= most // 2:
-            whole = np.concatenate(held)
-            out += [whole[j : j + most] for j in range(0, len(whole), most)]
-            held = []
-    return out + ([np.concatenate(held)] if held else [])
+
+    def __init__(self, corpus: Corpus, longest: float = 70.0, seed: int = 0) -> None:
+        self._corpus = corpus
+        # Clips (or -1 for a pause) and their lengths, joined, and the part of the whole that is the stream.
+        self._plans: list[tuple[list[tuple[int, int]], int, int]] = []
+        rng, most = np.random.default_rng(seed), int(longest * RATE)
+        held: list[tuple[int, int]] = []
+        for i, size in enumerate(corpus.index[:, 1].tolist()):
+            if held and (corpus.folder(i) != corpus.folder(i - 1) or sum(n for _, n in held) > most // 2):
+                held = self._cut(held, most)
+            pause = int(rng.integers(1600, 8000))
+            held += [(i, size), (-1, pause)] if size < most // 2 else [(i, size)]
+            if size >= most // 2:
+                held = self._cut(held, most)
+        self._cut(held, most)
+        self.lengths = [stop - start for _, start, stop in self._plans]
+
+    def _cut(self, held: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+        """Note what is held as streams of at most ``most`` samples where a long clip is in it, else as one."""
+        whole = sum(size for _, size in held)
+        step = most if max((size for _, size in held), default=0) >= most // 2 else max(1, whole)
+        self._plans += [(held, start, min(start + step, whole)) for start in range(0, whole, step)]
+        return []
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    @overload
+    def __getitem__(self, which: int) -> Array: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> list[Array]: ...
+
+    def __getitem__(self, which: int | slice) -> Array | list[Array]:
+        if isinstance(which, slice):
+            return [self[i] for i in range(*which.indices(len(self)))]
+        held, start, stop = self._plans[which]
+        pieces, at = [], 0
+        for clip, size in held:
+            low, high = max(start - at, 0), min(stop - at, size)
+            if low < high:
+                sound = np.zeros(high - low, np.float32) if clip < 0 else self._corpus.clip(clip)[low:high]
+                pieces.append(sound)
+            at += size
+        return np.concatenate(pieces)
+
+
+def streams(corpus: Corpus, longest: float = 70.0, seed: int = 0) -> Streams:
+    """The clips of a corpus as :class:`Streams`."""
+    return Streams(corpus, longest, seed)
 
 
 def encode_long(codec: SoundStream, audio: Tensor, chunk: int = 32000) -> Tensor:
