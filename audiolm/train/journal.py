@@ -7,6 +7,7 @@ same curves live. The short line goes to the logger ``audiolm.train``.
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Journal:
     def close(self) -> None:
         """Let go of TensorBoard's file."""
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):  # a full disk, of which the .jsonl has told
+                self._board.close()
             self._board = None
 
     def _unwritable(self, error: OSError) -> TrainingError:

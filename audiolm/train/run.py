@@ -270,6 +270,7 @@ class Run(Compute):
 
         Raises:
             InputError: the state is damaged, or of other settings or sizes; it says so and names ``--restart``.
+            TrainingError: several processes see different states, or the log cannot be written.
         """
         self._parts, self._export = {**parts, "torch": TorchNoise()}, export
         state = None if self.restart else read_state(self.state_path)
@@ -277,8 +278,19 @@ class Run(Compute):
             check_settings(self.state_path, state, self.settings)
             apply_state(self.state_path, state, self._parts)
             self._take(state.facts)
+        self._check_same_start()
         self.journal.begin(self.step)
         return self.step > 0
+
+    def _check_same_start(self) -> None:
+        """Processes that went on from different steps would wait for each other for ever."""
+        if self.processes > 1:
+            most, least = self.largest(torch.tensor([self.step, -self.step], device=self.device)).tolist()
+            if most != -least:
+                raise TrainingError(
+                    f"the processes of {self.name} resume at steps {-least} to {most}; all must see the same "
+                    f"{self.out}: share the folder, or give --restart"
+                )
 
     def _other_start(self, state: State) -> bool:
         """Whether other weights to start from are asked for than the state's, and so a new run."""

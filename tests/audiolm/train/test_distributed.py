@@ -89,7 +89,18 @@ def helpers():
                 run.finish("all of us")
     return found
 
-found = stage(100_000) if what == "slow" else {"helpers": helpers(), "stage": stage(5)}
+def apart():
+    place = out if __import__("os").environ["RANK"] == "0" else out / "elsewhere"
+    weight = torch.nn.Linear(1, 1)
+    with Run(place, "apart", None, steps=2) as run:
+        run.step = run.index  # as if only one of them saw the state
+        try:
+            run.resume({"weight": weight})
+        except TrainingError as error:
+            run._parts = {}
+            return str(error)
+
+found = stage(100_000) if what == "slow" else {"helpers": helpers(), "apart": apart(), "stage": stage(5)}
 rank = __import__("os").environ.get("RANK", "0")
 (out / f"found.{rank}.json").write_text(json.dumps(found))
 """
@@ -157,6 +168,13 @@ def test_what_processes_say_to_each_other(pair):
     assert first["unused"]
     assert "a batch of 3 cannot be shared by 2 processes; use a multiple of 2, such as 4" in first["odd"]
     assert "NaN or infinite at step 1" in first["nan"]  # of the second process alone, yet all end
+
+
+@pytest.mark.slow
+def test_processes_that_see_different_states_say_so(pair):
+    said = [found["apart"] for found in pair[1]]
+    assert said[0].startswith("the processes of apart resume at steps 0 to 1; all must see the same")
+    assert "share the folder" in said[1]
 
 
 @pytest.mark.slow
