@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from audiolm.errors import AudioLMError, InputError
 from audiolm.train.device import Compute
@@ -240,6 +241,8 @@ class Recipe:
         except OSError as error:
             full = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
             raise TrainingError(f"{where} failed: {error}{full}; {kept}") from error
+        except SafetensorError as error:
+            raise TrainingError(f"{where} failed: weights cannot be written ({error}); {kept}") from error
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise

@@ -16,6 +16,7 @@ import dataclasses
 import inspect
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from audiolm.errors import InputError
 from audiolm.parts import STAGES, Parts
 from audiolm.train.codec import CodecRecipe
 from audiolm.train.data import Corpus
+from audiolm.train.journal import duration
 from audiolm.train.presets import Preset
 from audiolm.train.recipe import Record, Step, digest, plain
 from audiolm.train.semantic import SemanticRecipe
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from audiolm.train.card import Runs
 
 SPLITS = ("train", "dev")
+EVERY = 20.0  # seconds between lines of the log
 logger = logging.getLogger("audiolm.train")
 
 
@@ -98,7 +101,7 @@ def _prepare(job: Job) -> Step:
 
         if is_prepared(job.data):
             return _as_it_is(job)
-        made = prepare_data(job.data, job.work / "corpus", job.preset.prepare)
+        made = prepare_data(job.data, job.work / "corpus", job.preset.prepare, _progress())
         for line in made.summary.splitlines():
             logger.info("  %s", line)
         kept = {key: value for key, value in made.report.items() if key != "refused"}
@@ -107,6 +110,20 @@ def _prepare(job: Job) -> Step:
     made = tuple(job.corpora / split for split in SPLITS)
     settings = {"prepare": plain(job.preset.prepare), "files": fingerprint(job)}
     return Step("prepare", f"read, check and split the sound of {job.data}", settings, run, makes=made)
+
+
+def _progress() -> Callable[[int, int], None]:
+    """A line about the files every 20 s."""
+    begin = said = time.monotonic()
+
+    def say(done: int, count: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > EVERY:
+            said = time.monotonic()
+            left = (said - begin) / done * (count - done)
+            logger.info("prepare: %d of %d files, %s left", done, count, duration(left))
+
+    return say
 
 
 def is_prepared(data: Path) -> bool:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from audiolm.errors import InputError
 from audiolm.train.faults import StoppedError, TrainingError
@@ -93,6 +94,7 @@ def test_a_file_that_is_gone_is_made_again(steps, caplog):
         (TrainingError("the loss became NaN"), TrainingError, 1, "failed: the loss became NaN"),
         (StoppedError("stopped by SIGTERM", signal.SIGTERM), StoppedError, 143, "stopped: stopped by SIGTERM"),
         (OSError(errno.ENOSPC, "No space left on device"), TrainingError, 1, "No space left on device; make room"),
+        (SafetensorError("I/O error"), TrainingError, 1, "weights cannot be written .I/O error"),
         (MemoryError(), TrainingError, 1, "memory is full; try a smaller batch"),
         (RuntimeError("CUDA out of memory. Tried\nmore"), TrainingError, 1, "CUDA out of memory. Tried; try a smaller"),
     ],
