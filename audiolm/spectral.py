@@ -22,7 +22,8 @@ FLOOR = 1e-2  # added to magnitudes (of sound times ten) before the logarithm; a
 def stft_magnitudes(padded: Tensor, window: Tensor) -> Tensor:
     """``[B, T + window - hop] -> [B, T / hop, bins]``: magnitudes; a frame's window ends with its hop."""
     frames = padded.unfold(-1, len(window), HOP)
-    return torch.fft.rfft(frames * window).abs()
+    magnitudes: Tensor = torch.fft.rfft(frames * window).abs()
+    return magnitudes
 
 
 def compress(magnitudes: Tensor) -> Tensor:

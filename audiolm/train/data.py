@@ -208,7 +208,7 @@ def crops(
     parts: Sequence[tuple[Corpus, float]],
     length: int,
     batch: int,
-    seed: int,
+    seed: int | np.random.Generator,
     *,
     gain_db: float = 12.0,
     augment: Augment | None = None,
@@ -216,7 +216,7 @@ def crops(
     """Endless batches ``[batch, length]`` float32.
 
     Each item is from a corpus drawn by its share, with a random gain of ``+-gain_db``, changed as ``augment`` says;
-    equal seeds give equal batches.
+    equal seeds give equal batches, and a generator goes on where it is.
 
     Raises:
         InputError: no corpus, a share that is not positive, or an empty batch.
