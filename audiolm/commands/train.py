@@ -45,8 +45,10 @@ def everything(
     Called again, it goes on where it was; what is finished is skipped, and what changed settings touch is done again.
     """
     from audiolm.train.device import Compute
+    from audiolm.train.export import check_out
+    from audiolm.train.job import Job
     from audiolm.train.recipe import Recipe, alone, stoppable
-    from audiolm.train.steps import Job, check_out, steps
+    from audiolm.train.steps import steps
 
     setup(threads, device)
     check_out(out)

@@ -13,23 +13,18 @@ Files of a work folder, by step::
 """
 
 import dataclasses
-import inspect
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiolm.bundle import load_bundle
-from audiolm.errors import InputError
 from audiolm.parts import STAGES, Parts
 from audiolm.train.codec import CodecRecipe
-from audiolm.train.data import Corpus
+from audiolm.train.job import SPLITS, Job, fingerprint, going_on, is_prepared
 from audiolm.train.journal import duration
-from audiolm.train.presets import Preset
-from audiolm.train.recipe import Record, Step, digest, plain
+from audiolm.train.recipe import Record, Step, plain
 from audiolm.train.semantic import SemanticRecipe
 from audiolm.train.stages import StageRecipe
 from audiolm.train.tokens import Tokens
@@ -37,57 +32,8 @@ from audiolm.train.tokens import Tokens
 if TYPE_CHECKING:
     from audiolm.train.card import Runs
 
-SPLITS = ("train", "dev")
 EVERY = 20.0  # seconds between lines of the log
 logger = logging.getLogger("audiolm.train")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be made of what.
-
-    Attributes:
-        preset: sizes and recipes.
-        data: folder of sound, or a manifest.
-        out: folder of the bundle.
-        work: folder of everything in between.
-        name: of the bundle.
-        licences: what is known of the licences of the data; goes into the card as it is.
-        command: that makes this bundle, for the card.
-    """
-
-    preset: Preset
-    data: Path
-    out: Path
-    work: Path
-    name: str
-    licences: str = ""
-    command: str = ""
-    device: str = "cpu"
-    precision: str | None = None
-
-    @property
-    def corpora(self) -> Path:
-        """Folder of the corpora: the data's own where they were prepared elsewhere."""
-        return self.data if is_prepared(self.data) else self.work / "corpus"
-
-    def corpus(self, split: str) -> Corpus:
-        """The corpus of a split."""
-        return Corpus.open(self.corpora / split)
-
-    def tokens(self, split: str) -> Tokens:
-        """The tokens of a split."""
-        return Tokens.open(self.work / "tokens" / f"{split}.safetensors")
-
-    @property
-    def records(self) -> Path:
-        """Folder of the records of the steps."""
-        return self.work / "steps"
-
-    @property
-    def ears(self) -> Path:
-        """The bundle of codec and tokenizer."""
-        return self.work / "ears"
 
 
 def steps(job: Job) -> list[Step]:
@@ -126,45 +72,12 @@ def _progress() -> Callable[[int, int], None]:
     return say
 
 
-def is_prepared(data: Path) -> bool:
-    """Whether ``data`` holds corpora, prepared or packed elsewhere, instead of sound files."""
-    return all((data / split / "corpus.json").is_file() or (data / split / "audio.npy").is_file() for split in SPLITS)
-
-
 def _as_it_is(job: Job) -> dict[str, Any]:
     """What can be said of corpora that were prepared elsewhere."""
     splits = {split: job.corpus(split) for split in SPLITS}
     rows = {name: {"clips": len(each.names), "hours": round(each.seconds / 3600, 4)} for name, each in splits.items()}
     lines = [f"{name}: {row['clips']} clips, {row['hours']:.2f} h" for name, row in rows.items()]
     return {"splits": rows, "summary": "\n".join(["prepared before", *lines])}
-
-
-def fingerprint(job: Job) -> str:
-    """A hash of names, sizes and times of the files that will be read.
-
-    Raises:
-        InputError: there is no such folder or manifest, or no sound in it.
-    """
-    from audiolm.train.sources import open_source
-
-    if is_prepared(job.data):
-        paths = sorted(path for split in SPLITS for path in (job.data / split).iterdir() if path.is_file())
-        named = {path.relative_to(job.data).as_posix(): (path, "") for path in paths}
-    else:
-        recipe = job.preset.prepare
-        found = open_source(job.data, group=recipe.group, only=recipe.only)
-        named = {item.name: (item.path, f"{item.split} {item.group} {item.voice}") for item in found.items}
-    stats = {name: path.stat() for name, (path, _) in named.items() if path.exists()}
-    return digest([(name, named[name][1], known.st_size, known.st_mtime_ns) for name, known in stats.items()])
-
-
-def going_on(train: Callable[..., Any], job: Job, path: Path, *, fresh: bool) -> dict[str, Any]:
-    """How a training is called: from its state, or with ``fresh`` without regard to what is there."""
-    how: dict[str, Any] = {"device": job.device, "precision": job.precision, "restart": fresh}
-    known = inspect.signature(train).parameters
-    if "restart" not in known and not fresh and path.is_file():
-        how["weights_from"] = path
-    return {key: value for key, value in how.items() if key in known and value is not None}
 
 
 def _codec(job: Job) -> Step:
@@ -297,6 +210,7 @@ def _ends(job: Job) -> list[Step]:
 
     def export(_: bool) -> Mapping[str, Any]:
         from audiolm.train.card import write_card
+        from audiolm.train.export import publish
 
         write_card(_runs(job, draft), draft)
         publish(draft, job.out)
@@ -342,35 +256,3 @@ def _levels(parts: Parts) -> tuple[int, ...]:
     """Numbers of levels to reconstruct from: the coarse ones, half of the fine ones too, all."""
     config = parts.codec.config
     return tuple(sorted({config.coarse_levels, (config.coarse_levels + config.levels) // 2, config.levels}))
-
-
-def check_out(out: Path) -> None:
-    """Refuse a folder that holds something else than a bundle.
-
-    Raises:
-        InputError: it does, or it is a file.
-    """
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file()):
-        raise InputError(f"{out} is there and is no bundle; give another --out", out=str(out))
-
-
-def publish(draft: Path, out: Path) -> None:
-    """Put a copy of the folder ``draft`` in the place of ``out``, which is whole at any moment but one.
-
-    Raises:
-        InputError: there is something else than a bundle.
-        OSError: there is no room; what was there is intact.
-    """
-    check_out(out)
-    part, old = (out.with_name(f".{out.name}.{end}") for end in ("part", "old"))
-    for folder in (part, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copytree(draft, part)
-        if out.exists():
-            out.replace(old)
-        part.replace(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

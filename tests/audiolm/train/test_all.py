@@ -18,7 +18,7 @@ from material import RATE, melody
 from audiolm import AudioLM
 from audiolm.bundle import load_bundle, read_config
 from audiolm.io import MARK, read_metadata
-from audiolm.train.steps import SPLITS
+from audiolm.train.job import SPLITS
 
 ROOT = Path(__file__).parents[3]
 STEPS = ["prepare", "codec", "encoder", "ears", "tokenize", "semantic", "coarse", "fine", "measure", "export"]

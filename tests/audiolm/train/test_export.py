@@ -14,7 +14,16 @@ from audiolm.parts import PAPER_SAMPLING
 from audiolm.tokenizer import TokenizerConfig
 from audiolm.train.codec import CodecRecipe, train_codec
 from audiolm.train.data import Corpus
-from audiolm.train.export import assemble, default_specs, ears_bundle, likelihoods, reconstruction, unigram
+from audiolm.train.export import (
+    assemble,
+    check_out,
+    default_specs,
+    ears_bundle,
+    likelihoods,
+    publish,
+    reconstruction,
+    unigram,
+)
 from audiolm.train.prepare import prepare
 from audiolm.train.semantic import SemanticRecipe, embeddings, fit_clusters, train_semantic
 from audiolm.train.stages import StageRecipe, train_stage
@@ -112,3 +121,22 @@ def test_the_sizes_that_ship_stay_as_they_are():
     depth = {n: (s.depth_layers, s.depth_width, s.depth_heads) for n, s in specs.items() if n != "semantic"}
     assert depth == {"coarse": (2, 192, 3), "fine": (2, 128, 2)}
     assert specs["semantic"].cardinality == specs["coarse"].cond_cardinality == 1024
+
+
+def test_a_bundle_is_put_in_the_place_of_another_whole(tmp_path):
+    draft, out = tmp_path / "draft", tmp_path / "new" / "out"
+    draft.mkdir()
+    for text in ("one", "two"):
+        (draft / "config.json").write_text(text)
+        publish(draft, out)
+        assert (out / "config.json").read_text() == text
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out"]
+
+
+def test_what_is_no_bundle_is_not_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    for place in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(InputError, match="is there and is no bundle; give another --out"):
+            check_out(place)
+    check_out(tmp_path / "new")
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
