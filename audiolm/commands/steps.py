@@ -14,9 +14,7 @@
 """
 
 import dataclasses
-import inspect
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,10 +46,10 @@ from audiolm.errors import InputError
 steps_app = typer.Typer(rich_markup_mode=None)
 
 
-def _how(train: Callable[..., Any], **options: Any) -> dict[str, Any]:
-    """Those options that were given and that a training takes."""
-    known = inspect.signature(train).parameters
-    return {name: value for name, value in options.items() if name in known and value is not None}
+def _how(device: str, precision: str | None, start: Path | None, *, restart: bool) -> dict[str, Any]:
+    """How a run is called; a precision that was not given is the run's own."""
+    how = {"device": device, "weights_from": start, "restart": restart}
+    return how if precision is None else how | {"precision": precision}
 
 
 @steps_app.command()
@@ -99,7 +97,7 @@ def codec(
     setup(threads, device)
     plan = preset_of(preset, sets).codec
     recipe = given(plan.recipe, minutes=minutes, steps=steps, batch=batch)
-    how = _how(train_codec, device=device, precision=precision, weights_from=start, restart=restart)
+    how = _how(device, precision, start, restart=restart)
     train_codec(corpora_of(corpora), out, plan.model, recipe, **how)
 
 
@@ -125,7 +123,7 @@ def semantic(
     setup(threads, device)
     plan = preset_of(preset, sets).semantic
     recipe = given(plan.recipe, minutes=minutes, steps=steps, batch=batch)
-    how = _how(train_semantic, device=device, precision=precision, weights_from=start, restart=restart)
+    how = _how(device, precision, start, restart=restart)
     train_semantic(corpora_of(corpora), out, plan.model, recipe, **how)
 
 
@@ -224,7 +222,7 @@ def stage(
     recipe = given(recipe, minutes=minutes, steps=steps, batch=batch, crop=crop, depth_share=depth_share)
     data, held = Tokens.join([Tokens.open(path) for path in train_tokens]), Tokens.open(dev_tokens)
     levels, spec = parts.codec.config.coarse_levels, parts.stages[name].spec
-    how = _how(train_stage, device=device, precision=precision, weights_from=start, restart=restart)
+    how = _how(device, precision, start, restart=restart)
     train_stage(spec, data, held, out, recipe, coarse_levels=levels, **how)
 
 

@@ -1,7 +1,5 @@
 """What the training recipe is to make of what, and where everything lies."""
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,8 @@ class Job:
         name: of the bundle.
         licences: what is known of the licences of the data; goes into the card as it is.
         command: that makes this bundle, for the card.
+        device: cpu or cuda.
+        precision: no or bf16; None is what each run does best with.
     """
 
     preset: Preset
@@ -50,6 +50,11 @@ class Job:
     def tokens(self, split: str) -> Tokens:
         """The tokens of a split."""
         return Tokens.open(self.work / "tokens" / f"{split}.safetensors")
+
+    def going_on(self, *, fresh: bool) -> dict[str, Any]:
+        """How a training is called: to go on from its state, or with ``fresh`` without regard to what is there."""
+        how = {"device": self.device, "restart": fresh}
+        return how if self.precision is None else how | {"precision": self.precision}
 
     @property
     def records(self) -> Path:
@@ -84,12 +89,3 @@ def fingerprint(job: Job) -> str:
         named = {item.name: (item.path, f"{item.split} {item.group} {item.voice}") for item in found.items}
     stats = {name: path.stat() for name, (path, _) in named.items() if path.exists()}
     return digest([(name, named[name][1], known.st_size, known.st_mtime_ns) for name, known in stats.items()])
-
-
-def going_on(train: Callable[..., Any], job: Job, path: Path, *, fresh: bool) -> dict[str, Any]:
-    """How a training is called: from its state, or with ``fresh`` without regard to what is there."""
-    how: dict[str, Any] = {"device": job.device, "precision": job.precision, "restart": fresh}
-    known = inspect.signature(train).parameters
-    if "restart" not in known and not fresh and path.is_file():
-        how["weights_from"] = path
-    return {key: value for key, value in how.items() if key in known and value is not None}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from audiolm.bundle import load_bundle
 from audiolm.parts import STAGES, Parts
 from audiolm.train.codec import CodecRecipe
-from audiolm.train.job import SPLITS, Job, fingerprint, going_on, is_prepared
+from audiolm.train.job import SPLITS, Job, fingerprint, is_prepared
 from audiolm.train.journal import duration
 from audiolm.train.recipe import Record, Step, plain
 from audiolm.train.semantic import SemanticRecipe
@@ -86,8 +86,8 @@ def _codec(job: Job) -> Step:
     def run(fresh: bool) -> Mapping[str, Any]:
         from audiolm.train.codec import train_codec
 
-        how = going_on(train_codec, job, path, fresh=fresh)
-        train_codec([(job.corpus("train"), 1.0)], job.work, plan.model, plan.recipe, **how)
+        sound = [(job.corpus("train"), 1.0)]
+        train_codec(sound, job.work, plan.model, plan.recipe, **job.going_on(fresh=fresh))
         return {}
 
     title = f"codec, {plan.model.levels} levels of {plan.model.cardinality} codes"
@@ -100,8 +100,8 @@ def _encoder(job: Job) -> Step:
     def run(fresh: bool) -> Mapping[str, Any]:
         from audiolm.train.semantic import train_semantic
 
-        how = going_on(train_semantic, job, path, fresh=fresh)
-        train_semantic([(job.corpus("train"), 1.0)], job.work, plan.model, plan.recipe, **how)
+        sound = [(job.corpus("train"), 1.0)]
+        train_semantic(sound, job.work, plan.model, plan.recipe, **job.going_on(fresh=fresh))
         return {}
 
     # Neither layer nor clusters decide how the encoder is trained.
@@ -175,7 +175,7 @@ def _stage(job: Job, name: str) -> Step:
             text = "%s: no clip is %.1f s long; crops are %.1f s (windows are %.1f s)"
             logger.info(text, name, plan.recipe.crop, crop, spec.window / spec.rate)
         recipe = dataclasses.replace(plan.recipe, crop=crop)
-        levels, how = job.preset.codec.model.coarse_levels, going_on(train_stage, job, path, fresh=fresh)
+        levels, how = job.preset.codec.model.coarse_levels, job.going_on(fresh=fresh)
         train_stage(spec, train, dev, job.work, recipe, coarse_levels=levels, **how)
         return {"crop": crop}
 

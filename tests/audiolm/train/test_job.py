@@ -2,11 +2,12 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from audiolm.errors import InputError
-from audiolm.train.job import Job, fingerprint, going_on, is_prepared
+from audiolm.train.job import Job, fingerprint, is_prepared
 from audiolm.train.presets import load
 
 
@@ -41,8 +42,10 @@ def test_corpora_are_told_from_sound(job, corpus, tmp_path):
     assert fingerprint(packed) == fingerprint(packed)
 
 
-def test_a_run_is_called_as_it_can_be(job, tmp_path):
-    def knows_all(*, device, precision, restart):
-        raise AssertionError
-
-    assert going_on(knows_all, job, tmp_path / "x", fresh=True) == {"device": "cpu", "restart": True}
+def test_a_run_goes_on_or_begins_afresh(job):
+    assert job.going_on(fresh=True) == {"device": "cpu", "restart": True}
+    assert replace(job, precision="bf16").going_on(fresh=False) == {
+        "device": "cpu",
+        "restart": False,
+        "precision": "bf16",
+    }
