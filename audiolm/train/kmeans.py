@@ -6,18 +6,20 @@ from torch import Tensor
 from audiolm.errors import InputError
 
 
-def principal(x: Tensor, components: int) -> tuple[Tensor, Tensor]:
-    """Mean ``[width]`` and whitening matrix ``[width, components]`` of the first principal components of ``x``.
+def principal(x: Tensor, components: int, power: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Mean ``[width]`` and matrix ``[width, components]`` that gives the first principal components of ``x``.
 
     Args:
         x: ``[N, width]``.
         components: how many, at most ``width``.
+        power: how far they are whitened: each is divided by its standard deviation to this power. Whitened fully, the
+            many components that hardly vary outvote the few that carry the sound; left as they are, loudness decides.
     """
     mean = x.mean(0)
     centred = (x - mean).double()
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
     values, vectors = values.flip(0)[:components], vectors.flip(1)[:, :components]
-    return mean, (vectors / (values.clamp_min(0).sqrt() + 1e-4)).float()
+    return mean, (vectors / (values.clamp_min(0).sqrt() + 1e-4) ** power).float()
 
 
 def nearest(x: Tensor, centroids: Tensor, chunk: int = 8192) -> Tensor:

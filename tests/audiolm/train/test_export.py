@@ -40,7 +40,7 @@ def made(sounds_folder, specs, tmp_path_factory):
     corpus = [(prepare(sounds_folder, out / "corpus"), 1.0)]
     codec_recipe = CodecRecipe(minutes=1000, batch=2, seconds=0.32, warm_steps=5, rate=3e-3, steps=30)
     codec = train_codec(corpus, out, CODEC, codec_recipe)
-    recipe = SemanticRecipe(minutes=1000, batch=2, seconds=1.6, codes=32, components=20, fit_batches=2, steps=10)
+    recipe = SemanticRecipe(minutes=1000, batch=2, seconds=1.6, target_width=16, components=20, fit_batches=2, steps=10)
     tokenizer = train_semantic(corpus, out, EARS, recipe)
     fit_clusters(tokenizer, embeddings(tokenizer, corpus, EARS.layer, 600), rounds=5)
     ears = ears_bundle(codec, tokenizer, out / "ears", specs)
