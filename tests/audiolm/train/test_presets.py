@@ -1,6 +1,7 @@
 """Presets: those that ship, files of one's own, and budgets of minutes."""
 
 import pytest
+import torch
 
 from audiolm.errors import ConfigError
 from audiolm.parts import STAGES, Parts
@@ -88,3 +89,17 @@ def test_minutes_are_divided_as_in_the_preset():
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="minutes must be a positive number"):
             preset.within(wrong)
+
+
+def test_the_papers_models_are_large():
+    """12 blocks of width 1024 are 151 M weights a stage; w2v-BERT XL has about 0.6 B."""
+    from audiolm.stage import Stage
+    from audiolm.tokenizer import SemanticTokenizer
+
+    preset = load("paper")
+    with torch.device("meta"):  # sizes without memory
+        stages = {name: Stage(preset.spec(name)) for name in STAGES}
+        encoder = SemanticTokenizer(preset.semantic.model).encoder
+    counts = {name: sum(weight.numel() for weight in stage.parameters()) for name, stage in stages.items()}
+    assert all(150e6 < count < 180e6 for count in counts.values())
+    assert 550e6 < sum(weight.numel() for weight in encoder.parameters()) < 620e6
