@@ -18,6 +18,7 @@ from audiolm.tiny import tiny_parts
 from audiolm.train.data import Corpus
 from audiolm.train.loop import save_weights
 from audiolm.train.prepare import prepare
+from audiolm.train.presets import load
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +116,7 @@ def test_tokens_stages_and_export_make_a_bundle(audiolm, root, tmp_path):
 def test_the_encoder_and_the_ears_at_their_real_sizes(audiolm, root, tmp_path):
     corpus = f"{root / 'corpus'}=2"
     assert audiolm("train", "semantic", corpus, tmp_path, "--steps", 1, "--batch", 1)[0] == 0
-    save_weights(tmp_path / "codec.safetensors", weights_of(SoundStream()))
+    save_weights(tmp_path / "codec.safetensors", weights_of(SoundStream(load("default").codec.model)))
     code, out, _ = audiolm("train", "ears", corpus, tmp_path, "--clusters", 16, "--ticks", 1)
     assert code == 0
     assert '"clusters": 16' in out
