@@ -5,6 +5,7 @@
     audiolm train prepare SOUNDS data                    # data/train, data/dev
     audiolm train codec data/train out --minutes 40
     audiolm train semantic data/train out --minutes 30
+    audiolm train sweep data/train data/dev out          # which layer, how many clusters
     audiolm train ears data/train out                    # k-means, then codec and tokenizer as they will ship
     audiolm train tokenize data/train out/train.safetensors out/ears
     audiolm train tokenize data/dev out/dev.safetensors out/ears
@@ -128,6 +129,32 @@ def semantic(
 
 
 @steps_app.command()
+def sweep(
+    train: Annotated[Path, typer.Argument(help="corpus that clusters are fitted to")],
+    dev: Annotated[Path, typer.Argument(help="corpus that they are measured on")],
+    out: Out,
+    *,
+    preset: PresetName = "default",
+    sets: Sets = None,
+    phones: Annotated[Path | None, typer.Option(help="JSON of phone times of the clips of DEV")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Try layers and numbers of clusters (semantic.sweep of the preset): OUT/sweep.json and sweep.md."""
+    from audiolm.eval.phones import load_phones
+    from audiolm.train.data import Corpus
+    from audiolm.train.ears import choose, trained_tokenizer
+    from audiolm.train.sweep import Held
+
+    setup(threads)
+    recipe = preset_of(preset, sets)
+    known = load_phones(phones) if phones is not None else None
+    held = Held.of(Corpus.open(dev), phones=known, music=recipe.semantic.sweep.music)
+    made = choose(recipe, trained_tokenizer(recipe, out), Corpus.open(train), held)
+    made.save(out)
+    typer.echo(made.markdown(), nl=False)
+
+
+@steps_app.command()
 def ears(
     corpora: Corpora,
     out: Out,
@@ -142,20 +169,20 @@ def ears(
     """Fit k-means on LAYER and write codec and tokenizer as they will ship to OUT/ears."""
     from audiolm.codec import SoundStream
     from audiolm.parts import STAGES
-    from audiolm.tokenizer import SemanticTokenizer
+    from audiolm.train.ears import trained_tokenizer
     from audiolm.train.export import ears_bundle
     from audiolm.train.loop import load_weights
     from audiolm.train.semantic import embeddings, fit_clusters
 
     setup(threads)
     recipe = preset_of(preset, sets)
-    config = given(recipe.semantic.model, clusters=clusters, layer=layer)
-    tokenizer, model = SemanticTokenizer(config).eval(), SoundStream(recipe.codec.model)
-    load_weights(out / "encoder.safetensors", tokenizer.encoder)
+    plan = given(recipe.semantic, model=given(recipe.semantic.model, clusters=clusters, layer=layer))
+    recipe = given(recipe, semantic=plan)
+    tokenizer, model, config = trained_tokenizer(recipe, out), SoundStream(recipe.codec.model), plan.model
     load_weights(out / "codec.safetensors", model)
-    points = embeddings(tokenizer, corpora_of(corpora), config.layer, ticks or recipe.semantic.sweep.ticks)
+    points = embeddings(tokenizer, corpora_of(corpora), config.layer, ticks or plan.sweep.ticks)
     explained = fit_clusters(tokenizer, points)
-    specs = {name: recipe.spec(name, config.clusters) for name in STAGES}
+    specs = {name: recipe.spec(name) for name in STAGES}
     ears_bundle(model, tokenizer, out / "ears", specs, dtypes=dataclasses.asdict(recipe.export.dtypes))
     found = {"layer": config.layer, "clusters": config.clusters, "variance_explained": round(explained, 4)}
     typer.echo(json.dumps(found))

@@ -35,6 +35,9 @@ def everything(
     licences: Annotated[
         Path | None, typer.Option(help="text on the data's licences, for the card; else DATA/LICENCE if it is there")
     ] = None,
+    phones: Annotated[
+        Path | None, typer.Option(help="JSON of phone times of held-out clips, by which the sweep chooses")
+    ] = None,
     until: Annotated[str | None, typer.Option(metavar="STEP", help=f"end after this step: {STEPS}")] = None,
     threads: Threads = 2,
     device: Device = "cpu",
@@ -61,6 +64,7 @@ def everything(
         work=folder,
         name=name or out.resolve().name,
         licences=_licences(licences, data),
+        phones=phones,
         command=shareable(sys.argv[1:]),
         device=device,
         precision=precision,

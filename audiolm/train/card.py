@@ -18,7 +18,11 @@ from audiolm.parts import STAGES, Parts
 from audiolm.train import curves
 
 RUNS = ("codec", "encoder", *STAGES)
-CURVES = "curves.png"
+CURVES, SWEEP = "curves.png", "sweep.png"
+LEGEND = (
+    "Within and across speakers: phone ABX error; chroma, onsets, ahead (of the tick after): share that the tokens "
+    "explain on held-out sound; gain: nats of a bigram below the unigram"
+)
 PACKAGE = "audiolm-streamer"
 
 
@@ -56,15 +60,19 @@ class Runs:
 def write_card(runs: Runs, folder: Path) -> None:
     """Write ``folder/CARD.md``, and the picture of the curves where matplotlib is installed.
 
+    A picture of the sweep that lies in ``folder`` is shown.
+
     Raises:
         OSError: there is no room.
     """
-    drawn = curves.picture(runs.logs, folder / CURVES)
-    (folder / "CARD.md").write_text(card(runs, drawn=drawn), encoding="utf8")
+    pictures = {"Layer and clusters": SWEEP} if (folder / SWEEP).is_file() else {}
+    if curves.picture(runs.logs, folder / CURVES):
+        pictures["Training"] = CURVES
+    (folder / "CARD.md").write_text(card(runs, pictures), encoding="utf8")
 
 
-def card(runs: Runs, *, drawn: bool = False) -> str:
-    """The text of the card; ``drawn`` when the picture of the curves lies beside it."""
+def card(runs: Runs, pictures: Mapping[str, str] | None = None) -> str:
+    """The text of the card; ``pictures`` are files beside it, by the title of their section."""
     sections: dict[str, Callable[[Runs], list[str]]] = {
         "What is inside": _inside,
         "Data": _data,
@@ -80,8 +88,8 @@ def card(runs: Runs, *, drawn: bool = False) -> str:
         body = write(runs)
         if body:
             lines += [f"## {title}", "", *body, ""]
-        if title == "Training" and drawn:
-            lines += [f"![training curves]({CURVES})", ""]
+        if title in (pictures or {}):
+            lines += [f"![{title}]({(pictures or {})[title]})", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -149,12 +157,20 @@ def _sweep(runs: Runs) -> list[str]:
     if not ears:
         return []
     table = ears.get("sweep") or []
-    head = list(dict.fromkeys(key for row in table for key in row))
-    rows = [[row.get(key) for key in head] for row in table]
-    chosen = f"Layer {ears.get('layer')}, {ears.get('clusters')} clusters"
-    if "variance_explained" in ears:
-        chosen += f", which explain {ears['variance_explained']:.1%} of the variance of the whitened components"
-    return [*([*_rows(head, rows), ""] if table else []), chosen + "."]
+    head = [key for key in dict.fromkeys(key for row in table for key in row) if any(row.get(key) for row in table)]
+    chosen = (ears.get("layer"), ears.get("clusters"))
+    rows = []
+    for row in table:
+        mark = "**" if (row.get("layer"), row.get("clusters")) == chosen else ""
+        rows.append([f"{mark}{_number(row.get(key))}{mark}" for key in head])
+    lines = [*_rows([name.replace("_", " ") for name in head], rows), ""] if table else []
+    return [*lines, f"Layer {chosen[0]}, {chosen[1]} clusters{f', the row in bold. {LEGEND}' if table else ''}."]
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _measured(runs: Runs) -> list[str]:

@@ -23,6 +23,7 @@ class Job:
         work: folder of everything in between.
         name: of the bundle.
         licences: what is known of the licences of the data; goes into the card as it is.
+        phones: file of the phones of held-out clips, see :mod:`audiolm.eval.phones`.
         command: that makes this bundle, for the card.
         device: cpu or cuda.
         precision: no or bf16; None is what each run does best with.
@@ -34,6 +35,7 @@ class Job:
     work: Path
     name: str
     licences: str = ""
+    phones: Path | None = None
     command: str = ""
     device: str = "cpu"
     precision: str | None = None

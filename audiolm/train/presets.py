@@ -46,15 +46,21 @@ class CodecPlan:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Which layers and numbers of clusters are tried; empty: only those of the model.
+    """Which layers and numbers of clusters are tried (:mod:`audiolm.train.sweep`); none: those of the model.
 
     Attributes:
+        layers: 0 is the projection.
+        clusters: all of them are tried on the best layer, the first on every layer.
         ticks: embeddings that the clusters are fitted to.
+        music: choose by what tokens tell of notes.
+        align: choose by phones; English texts in the manifest's column ``text`` are aligned for it.
     """
 
     layers: tuple[int, ...] = ()
     clusters: tuple[int, ...] = ()
     ticks: int = 60000
+    music: bool = False
+    align: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Files of a work folder, by step::
     prepare    corpus/{train,dev}, corpus/report.json
     codec      codec.safetensors, codec.jsonl
     encoder    encoder.safetensors, encoder_heads.safetensors, encoder.jsonl
-    ears       ears/                                  k-means, and codec and tokenizer as they will ship
+    ears       ears/, sweep.json, sweep.md, sweep.png, phones.json   codec and tokenizer as they will ship
     tokenize   tokens/{train,dev}.safetensors
     semantic, coarse, fine                            NAME.safetensors, NAME.jsonl
     measure    draft/                                 the bundle without its card
@@ -14,6 +14,7 @@ Files of a work folder, by step::
 
 import dataclasses
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from audiolm.parts import STAGES, Parts
 from audiolm.train.codec import CodecRecipe
 from audiolm.train.job import SPLITS, Job, fingerprint, is_prepared
 from audiolm.train.journal import duration
-from audiolm.train.recipe import Record, Step, plain
+from audiolm.train.recipe import Record, Step, digest, plain
 from audiolm.train.semantic import SemanticRecipe
 from audiolm.train.stages import StageRecipe
 from audiolm.train.tokens import Tokens
@@ -115,23 +116,17 @@ def _ears(job: Job) -> Step:
     plan = job.preset.semantic
 
     def run(_: bool) -> Mapping[str, Any]:
-        from audiolm.codec import SoundStream
-        from audiolm.tokenizer import SemanticTokenizer
-        from audiolm.train.export import ears_bundle
-        from audiolm.train.loop import load_weights
-        from audiolm.train.semantic import embeddings, fit_clusters
+        from audiolm.train.ears import find_phones, make_ears
 
-        tokenizer, codec = SemanticTokenizer(plan.model).eval(), SoundStream(job.preset.codec.model)
-        load_weights(job.work / "encoder.safetensors", tokenizer.encoder)
-        load_weights(job.work / "codec.safetensors", codec)
-        points = embeddings(tokenizer, [(job.corpus("train"), 1.0)], plan.model.layer, plan.sweep.ticks)
-        explained = fit_clusters(tokenizer, points)
-        specs = {name: job.preset.spec(name) for name in STAGES}
-        ears_bundle(codec, tokenizer, job.ears, specs, dtypes=_dtypes(job))
-        return {"layer": plan.model.layer, "clusters": plan.model.clusters, "variance_explained": round(explained, 4)}
+        train, dev = job.corpus("train"), job.corpus("dev")
+        phones = find_phones(job.phones, job.data, dev, job.work, align=plan.sweep.align)
+        return make_ears(job.preset, job.work, train, dev, phones)
 
     settings = {"model": plain(plan.model), "sweep": plain(plan.sweep), "dtypes": _dtypes(job)}
-    return Step("ears", "k-means; codec and tokenizer as they ship", settings, run, ("codec", "encoder"), (job.ears,))
+    if job.phones is not None:
+        settings["phones"] = digest(job.phones.read_text(encoding="utf8") if job.phones.is_file() else "")
+    title = "layer and clusters; codec and tokenizer as they ship"
+    return Step("ears", title, settings, run, ("prepare", "codec", "encoder"), (job.ears,))
 
 
 def _minutes(recipe: CodecRecipe | SemanticRecipe | StageRecipe) -> float:
@@ -209,9 +204,10 @@ def _ends(job: Job) -> list[Step]:
         }
 
     def export(_: bool) -> Mapping[str, Any]:
-        from audiolm.train.card import write_card
+        from audiolm.train.card import SWEEP, write_card
         from audiolm.train.export import publish
 
+        _take(job.work / SWEEP, draft / SWEEP)
         write_card(_runs(job, draft), draft)
         publish(draft, job.out)
         return {"megabytes": round(sum(path.stat().st_size for path in job.out.iterdir()) / 1e6, 3)}
@@ -223,6 +219,14 @@ def _ends(job: Job) -> list[Step]:
         Step("measure", "held-out likelihoods and reconstruction", sampling, measure, ("ears", *STAGES), (draft,)),
         Step("export", f"the bundle {job.out}", said, export, ("prepare", "measure"), made),
     ]
+
+
+def _take(picture: Path, there: Path) -> None:
+    """Copy a picture, or see to it that there is none where it is not drawn any more."""
+    if picture.is_file():
+        shutil.copy(picture, there)
+    else:
+        there.unlink(missing_ok=True)
 
 
 def _runs(job: Job, draft: Path) -> "Runs":

@@ -58,7 +58,7 @@ def root(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["train"]] + [["train", name] for name in ("all", "prepare", "codec", "semantic", "stage", "export")],
+    [[], ["train"]] + [["train", name] for name in ("all", "prepare", "codec", "semantic", "sweep", "stage", "export")],
 )
 def test_help_says_what_a_command_takes(audiolm, command):
     code, out, _ = audiolm(*command, "--help")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from audiolm.train.card import Runs, card, write_card
+from audiolm.train.card import LEGEND, Runs, card, write_card
 
 LOG = [{"step": s, "minutes": s / 50, "nll": 4 - s / 200, "dev_nll": 3.5, "steps_per_second": 2.5} for s in (50, 100)]
 GOOD = {
@@ -33,7 +33,7 @@ def runs(tiny_model):
             "licences": "CC0, by nobody",
             "dtypes": {"codec": "fp16", "fine": "int8"},
             "prepare": HOURS,
-            "ears": {"layer": 1, "clusters": 24, "variance_explained": 0.5},
+            "ears": {"layer": 1, "clusters": 24},
             "measure": GOOD,
             "crops": {"semantic": 4.0, "coarse": 2.0, "fine": 1.0},
             "seconds": {"prepare": 30.0, "coarse": 120.0},
@@ -63,7 +63,7 @@ def test_every_section_is_there_and_filled(runs):
     assert "| coarse | 2.0 | 100 | 2.5 |" in text
     assert "| 2.0 | 100 | 3.5 | 3.5 |" in text
     assert "| coarse | 2.0 | 3.0 | 2.4 |" in text
-    assert "explain 50.0% of the variance" in text
+    assert "Layer 1, 24 clusters." in text
     assert "```bash\naudiolm train all --data sounds --out tiny\n```" in text
     assert "audiolm-streamer " in text
 
@@ -100,13 +100,24 @@ def test_missing_licences_are_said(runs):
     assert "None were given (`--licences FILE`" in card(runs(licences="  \n"))
 
 
-def test_the_sweep_is_a_table(runs):
-    sweep = [{"layer": 0, "abx": 0.3}, {"layer": 1, "abx": 0.2, "chosen": "yes"}]
-    text = card(runs(ears={"layer": 1, "clusters": 24, "sweep": sweep}))
-    assert (
-        "| layer | abx | chosen |\n| --- | --- | --- |\n| 0 | 0.3 |  |\n| 1 | 0.2 | yes |\n\nLayer 1, 24 clusters."
-        in text
-    )
+def test_the_sweep_is_a_table_with_the_choice_in_bold(runs, tmp_path):
+    sweep = [
+        {"layer": 0, "clusters": 24, "tokens_within": 0.3, "chroma": None},
+        {"layer": 1, "clusters": 24, "tokens_within": 0.25, "chroma": None},
+    ]
+    (tmp_path / "sweep.png").touch()
+    write_card(runs(ears={"layer": 1, "clusters": 24, "sweep": sweep}, logs={}), tmp_path)
+    section = (tmp_path / "CARD.md").read_text().partition("## Layer and clusters\n\n")[2].partition("\n## ")[0]
+    assert section.splitlines() == [
+        "| layer | clusters | tokens within |",
+        "| --- | --- | --- |",
+        "| 0 | 24 | 0.300 |",
+        "| **1** | **24** | **0.250** |",
+        "",
+        f"Layer 1, 24 clusters, the row in bold. {LEGEND}.",
+        "",
+        "![Layer and clusters](sweep.png)",
+    ]
 
 
 def test_nothing_known_still_makes_a_card(runs, tmp_path):
@@ -121,5 +132,5 @@ def test_nothing_known_still_makes_a_card(runs, tmp_path):
 def test_the_picture_stands_beside_the_card(runs, tmp_path):
     pytest.importorskip("matplotlib")
     write_card(runs(), tmp_path)
-    assert "![training curves](curves.png)" in (tmp_path / "CARD.md").read_text()
+    assert "![Training](curves.png)" in (tmp_path / "CARD.md").read_text()
     assert (tmp_path / "curves.png").is_file()
