@@ -16,7 +16,7 @@ def mfcc(audio: Tensor, *, mels: int = 23, cepstra: int = 13, lifter: float = 22
     As Kaldi makes them by default: 25 ms every 10 ms, pre-emphasis 0.97, mel bands from 20 Hz, liftered; no statistics
     of speaker or utterance.
     """
-    padded = torch.nn.functional.pad(audio, (120, 280))  # the middle of frame i is the middle of its 10 ms
+    padded = torch.nn.functional.pad(audio, (120, 120))  # the middle of frame i is the middle of its 10 ms
     frames = padded.unfold(0, 400, 160)
     frames = frames - frames.mean(1, keepdim=True)
     frames = frames - 0.97 * torch.cat((frames[:, :1], frames[:, :-1]), 1)

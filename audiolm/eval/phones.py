@@ -73,7 +73,10 @@ class Aligner:
         words = self.words(text)
         if not words:
             return None
-        data = np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2").tobytes()
+        noisy = audio * 32768.0 + 3 * np.random.default_rng(0).standard_normal(
+            len(audio)
+        )  # digital silence has no path
+        data = np.clip(np.round(noisy), -32768, 32767).astype("<i2").tobytes()
         tries = (self._try(decoder, data, words) for decoder in self._decoders)
         return next((found for found in tries if found), None)
 

@@ -111,7 +111,7 @@ def _clips(corpus: Corpus, first: Mapping[str, object]) -> dict[str, Tensor]:
         name, length = corpus.names[i], int(corpus.index[i, 1]) // 640 * 640
         if name not in first and seconds > MOST_MINUTES * 60:
             break
-        if length >= LEAST * 640:
+        if name in first or length >= LEAST * 640:
             limit = length if name in first else min(length, 60 * RATE)
             found[name] = torch.from_numpy(corpus.clip(i)[:limit])[None]
             seconds += limit / RATE
