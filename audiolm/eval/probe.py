@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 WINDOW, LOW, HIGH, CLASSES = 4096, 80.0, 2000.0, 12
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # of ridge regression, times the mean square of a row
 
 
 def chroma(audio: Tensor, rate: int = 16000, hop: int = 640) -> Tensor:
@@ -79,18 +80,22 @@ def bags(tokens: Tensor, vocabulary: int) -> Tensor:
     return torch.cat([(count / count.sum().clamp_min(1)).sqrt() for count in counts])
 
 
-def probe_accuracy(x: Tensor, labels: Tensor, held: Tensor, truth: Tensor, strength: float = 3e-4) -> float:
+def probe_accuracy(x: Tensor, labels: Tensor, held: Tensor, truth: Tensor) -> float:
     """Share of the held-out rows whose class a linear probe names, learned from ``x`` ``[N, dim]``, int64 ``labels``.
 
-    One-against-all ridge regression, in the space of the rows when there are fewer rows than dimensions.
+    One-against-all ridge regression, in the space of the rows since there are fewer of them than dimensions; at the
+    best of a few strengths, since what is compared may need different ones.
     """
-    mean = x.mean(0)
     wanted = torch.nn.functional.one_hot(labels, int(labels.max()) + 1).double()
-    rows, others = (x - mean).double(), (held - mean).double()
+    rows, others = ((each - x.mean(0)).double() for each in (x, held))
     gram = rows @ rows.T
-    gram += strength * float(gram.diagonal().mean()) * len(x) ** 0.5 * torch.eye(len(x), dtype=torch.double)
-    guess = others @ rows.T @ torch.linalg.solve(gram, wanted - wanted.mean(0)) + wanted.mean(0)
-    return float((guess.argmax(1) == truth).float().mean())
+    scale = float(gram.diagonal().mean()) + 1e-9
+
+    def accuracy(strength: float) -> float:
+        weights = torch.linalg.solve(gram + strength * scale * torch.eye(len(x)), wanted - wanted.mean(0))
+        return float(((others @ rows.T @ weights + wanted.mean(0)).argmax(1) == truth).float().mean())
+
+    return max(map(accuracy, STRENGTHS))
 
 
 def usage(tokens: Tensor, vocabulary: int) -> dict[str, float]:
