@@ -135,6 +135,18 @@ def read_texts(manifest: str | Path, **where: str) -> dict[str, str]:
     return {row["file"]: row["text"] for row in rows if all(row[key] == value for key, value in where.items())}
 
 
+def english_texts(manifest: str | Path, **where: str) -> dict[str, str]:
+    """Like :func:`read_texts`, of English alone: a column ``lang`` that says another language leaves a row out.
+
+    Raises:
+        InputError: the manifest cannot be read or lacks a column.
+    """
+    texts = read_texts(manifest, **where)
+    with Path(manifest).open(encoding="utf8", newline="") as lines:
+        others = {row["file"] for row in csv.DictReader(lines) if not (row.get("lang") or "en").startswith("en")}
+    return {name: text for name, text in texts.items() if name not in others}
+
+
 def save_phones(path: str | Path, phones: Mapping[str, list[Phone]]) -> None:
     """Write alignments as JSON: ``{clip: [[name, start, end], ...]}``."""
     rows = {name: [[phone.name, phone.start, phone.end] for phone in clip] for name, clip in phones.items()}

@@ -17,7 +17,7 @@ from audiolm.eval.abx import Item, abx_error, across_cases, triphones, within_ca
 from audiolm.eval.clips import Held, speaker_of
 from audiolm.eval.mfcc import RATE as MFCC_RATE
 from audiolm.eval.mfcc import mfcc
-from audiolm.eval.phones import Phone, align_corpus, read_texts
+from audiolm.eval.phones import Phone, align_corpus, english_texts
 from audiolm.eval.report import Cell, Goal, Progress, Section, quiet
 from audiolm.parts import Parts
 from audiolm.train.data import RATE, TICK, Corpus
@@ -139,7 +139,7 @@ def semantic(
     Args:
         parts: the bundle's.
         held: held-out corpora.
-        manifest: CSV with columns ``file``, as clips are named, and ``text``: ABX of those clips is measured.
+        manifest: CSV with columns ``file``, as clips are named, and ``text``: ABX of the English ones is measured.
         where: columns of the manifest and the value they must have, such as ``{"tier": "A"}``.
         seed: of the ABX cases.
         progress: told what is done.
@@ -166,7 +166,7 @@ def semantic(
             )
             if manifest is not None:
                 progress(f"{each.name}: phones")
-                phones = align_corpus(each.corpus, read_texts(manifest, **(where or {})))
+                phones = align_corpus(each.corpus, english_texts(manifest, **(where or {})))
                 figures["abx"] = _phones(section, parts, each, phones, seed)
         else:
             figures["notes"] = _notes(section, each, note_information(parts, pieces))

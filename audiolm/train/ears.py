@@ -8,7 +8,7 @@ from typing import Any
 
 from audiolm.codec import SoundStream
 from audiolm.errors import InputError
-from audiolm.eval.phones import Phone, align_corpus, load_phones, read_texts, save_phones
+from audiolm.eval.phones import Phone, align_corpus, english_texts, load_phones, save_phones
 from audiolm.parts import STAGES
 from audiolm.tokenizer import SemanticTokenizer
 from audiolm.train.card import SWEEP
@@ -93,7 +93,7 @@ def find_phones(file: Path | None, data: Path, dev: Corpus, work: Path, *, align
     if not align:
         return None
     manifest = data if data.is_file() else data / MANIFEST
-    texts = read_texts(manifest)
+    texts = english_texts(manifest)
     known = {name: texts[name] for name in dev.names if texts.get(name)}
     if not known:
         raise InputError(f"{manifest} has no texts of held-out clips, so no phones; set semantic.sweep.align to false")

@@ -25,6 +25,7 @@ from torch import Tensor
 from audiolm.errors import InputError
 from audiolm.eval import probe
 from audiolm.eval.abx import Case, Item, abx_error, across_cases, triphones, within_cases
+from audiolm.eval.clips import speaker_of
 from audiolm.eval.phones import Phone
 from audiolm.tokenizer import SemanticTokenizer
 from audiolm.train.data import RATE, Corpus
@@ -90,12 +91,12 @@ class Held:
     ) -> "Held":
         """Clips of ``corpus``: those with ``phones`` and others, half an hour at most.
 
-        ``speakers`` gives the speaker of a clip; else its folder does.
+        ``speakers`` gives the speaker of a clip; else its folder does, or a name as LibriSpeech's.
 
         Raises:
             InputError: phones are given, but of no clip of the corpus, or so few that nothing can be compared.
         """
-        folders = {name: corpus.folder(i) for i, name in enumerate(corpus.names)}
+        folders = {name: speaker_of(corpus, i) for i, name in enumerate(corpus.names)}
         known = {name: said for name, said in (phones or {}).items() if name in folders}
         items = triphones(known, lambda name: (speakers or folders)[name])
         within, across = within_cases(items), across_cases(items)

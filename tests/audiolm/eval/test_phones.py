@@ -12,7 +12,15 @@ import pytest
 
 from audiolm.errors import InputError
 from audiolm.eval import phones
-from audiolm.eval.phones import Aligner, Phone, align_corpus, load_phones, read_texts, save_phones
+from audiolm.eval.phones import (
+    Aligner,
+    Phone,
+    align_corpus,
+    english_texts,
+    load_phones,
+    read_texts,
+    save_phones,
+)
 from audiolm.train.data import write_corpus
 
 
@@ -104,6 +112,14 @@ def test_texts_are_those_of_the_rows_asked_for(tmp_path):
         read_texts(path, lang="en")
     with pytest.raises(InputError, match="cannot be read"):
         read_texts(tmp_path / "none.csv")
+
+
+def test_only_english_texts_are_aligned(tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("file,text,lang\na,yes,en\nb,ja,de\nc,so,\nd,yes,en-gb\n")
+    assert list(english_texts(path)) == ["a", "c", "d"]
+    path.write_text("file,text\na,yes\n")
+    assert list(english_texts(path)) == ["a"]
 
 
 def test_without_pocketsphinx_the_remedy_is_said(monkeypatch):
