@@ -6,8 +6,8 @@ in the contrastive half of w2v-BERT, arXiv 2108.06209). Speaker and room are the
 help, and the encoder learns what changes: sounds of speech, notes. It sees what inference sees: the past and the
 declared look-ahead.
 
-Measured on speech at equal steps (docs/decisions.md), this learns far faster than predicting k-means or
-random-projection codes of the same features.
+Measured on speech (docs/decisions.md), 183 steps of this tell phones apart better than 381 steps of predicting k-means
+clusters of the same features.
 """
 
 from collections.abc import Callable
