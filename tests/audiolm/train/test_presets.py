@@ -8,8 +8,8 @@ from audiolm.parts import STAGES, Parts
 from audiolm.train.presets import load, shipped
 
 
-def test_three_ship():
-    assert sorted(shipped()) == ["default", "paper", "tiny"]
+def test_four_ship():
+    assert sorted(shipped()) == ["default", "music", "paper", "tiny"]
     for name, path in shipped().items():
         preset = load(name)
         assert preset.name == name == path.stem

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# How the shipped bundles were made: default_bundles.sh WORK SPEECH PIANO (on two cores, about three hours of runs).
+#
+# SPEECH is a folder with a manifest.csv, PIANO one with train/ and dev/ of rendered pieces. One codec serves both bundles, so it is trained first, on
+# both; the rest is `audiolm train all` taken step by step. Every run goes on where it was when the script is called again.
+set -euo pipefail
+work="$1" speech="$2" piano="$3"
+train() { audiolm train "$@"; }
+
+train prepare "$speech/manifest.csv" "$work/data/speech"
+train prepare "$piano" "$work/data/piano"
+train codec "$work/data/speech/train=0.5" "$work/data/piano/train=0.5" "$work/codec"
+
+bundle() { # name, preset
+    local out="$work/$1" data="$work/data/$1" ears="$work/$1/ears" tokens="$work/$1/tokens"
+    mkdir -p "$out" "$tokens"
+    cp -n "$work/codec/codec.safetensors" "$out/"
+    train semantic "$data/train" "$out" --preset "$2"
+    train ears "$data/train" "$out" --preset "$2"
+    for split in train dev; do train tokenize "$data/$split" "$tokens/$split.safetensors" "$ears" --hours 8; done
+    for name in semantic coarse fine; do
+        train stage "$name" "$out" "$ears" "$tokens/train.safetensors" --dev-tokens "$tokens/dev.safetensors" --preset "$2"
+    done
+    echo "see the logs beside it" >"$out/card.md"
+    train export "$out" "$work/bundles/$1" "$ears" --name "$1" --card "$out/card.md" --preset "$2"
+    audiolm eval all "$work/bundles/$1" --data "$data/dev=$3" --train-tokens "$tokens/train.safetensors" --out "$out/eval"
+    audiolm eval card "$out/eval" "$work/bundles/$1/CARD.md"
+}
+bundle speech default speech
+bundle piano music music
