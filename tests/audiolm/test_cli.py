@@ -163,7 +163,7 @@ WRONG_ALL = {
     "no data": (["--data", "nowhere"], "nowhere"),
     "no sound": (["--data", "."], "no sound files"),
     "unknown key": (["--set", "codec.recipe.bach=1"], "unknown key codec.recipe.bach; known: "),
-    "preset": (["--preset", "huge"], "there is no preset 'huge'; shipped ones: default, paper, tiny"),
+    "preset": (["--preset", "huge"], "there is no preset 'huge'; shipped ones: default, music, paper, tiny"),
     "out": (["--out", "thesis"], "thesis is there and is no bundle; give another --out"),
     "step": (["--until", "lunch"], "unknown step 'lunch'; expected one of prepare, codec"),
     "minutes": (["--minutes", "0"], "minutes must be a positive number, got 0.0"),

@@ -57,14 +57,14 @@ def test_a_file_of_ones_own_changes_what_it_names(tmp_path):
     assert mine.codec.model == tiny.codec.model
     assert mine.codec.recipe.steps == tiny.codec.recipe.steps
     path.write_text("base: giant\n")
-    with pytest.raises(ConfigError, match="base is 'giant'; expected one of default, paper, tiny"):
+    with pytest.raises(ConfigError, match="base is 'giant'; expected one of default, music, paper, tiny"):
         load(path)
 
 
 @pytest.mark.parametrize(
     ("name", "sets", "message"),
     [
-        ("tinny", [], r"there is no preset 'tinny'; shipped ones: default, paper, tiny; .*did you mean 'tiny'\?"),
+        ("tinny", [], r"there is no preset 'tinny'; shipped ones: default, music, paper, tiny; .*did you mean 'tiny'\?"),
         ("tiny", ["codec.recipe.bach=3"], r"preset 'tiny': unknown key codec\.recipe\.bach; known: .*mean batch\?"),
         ("tiny", ["codec.model.levels=1"], r"preset 'tiny': codec\.model: codec: levels is 1"),
         ("tiny", ["stages.coarse.model.width=33"], r"stage 'coarse': width 33 does not split"),
