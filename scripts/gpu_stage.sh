@@ -35,7 +35,7 @@ render() { # kit, folder
 tokens() { # name, corpora, bundle: tokens in train/load/NAME/tokens; made once for each codec and tokenizer
     local key made
     key=$(cat "$3/codec.safetensors" "$3/tokenizer.safetensors" | sha256sum | cut -c1-12)
-    made="train/work/$1/tokens-$key"
+    made="train/made/$1/tokens-$key"
     mkdir -p "$made" "train/load/$1/tokens"
     for split in train dev; do
         if [ ! -f "$made/$split.safetensors" ]; then
@@ -104,9 +104,9 @@ sound() { # speech, kit
     for name in speech piano; do
         for part in encoder encoder_heads; do
             if [ ! -f "train/from/encoders/$name-$part.safetensors" ]; then continue; fi
-            mkdir -p "train/work/$name-from"
-            cp "train/from/encoders/$name-$part.safetensors" "train/work/$name-from/$part.safetensors"
-            weights "train/work/$name-from" "$load/encoders/$name/weights"
+            mkdir -p "train/made/$name-from"
+            cp "train/from/encoders/$name-$part.safetensors" "train/made/$name-from/$part.safetensors"
+            weights "train/made/$name-from" "$load/encoders/$name/weights"
         done
     done
     # shellcheck disable=SC2086 # several names
@@ -137,12 +137,12 @@ aside() {
 }
 
 case "${1:-} $#" in
-"speech 2") "$PYTHON" -m audiolm.cli train prepare "$2" train/work/speech/corpus; stages speech train/work/speech/corpus ;;
+"speech 2") "$PYTHON" -m audiolm.cli train prepare "$2" train/made/speech/corpus; stages speech train/made/speech/corpus ;;
 "piano 2")
-    render "$2" train/work/piano/rendered
-    "$PYTHON" -m audiolm.cli train prepare train/work/piano/rendered train/work/piano/corpus \
+    render "$2" train/made/piano/rendered
+    "$PYTHON" -m audiolm.cli train prepare train/made/piano/rendered train/made/piano/corpus \
         --set prepare.near_duplicates=false
-    stages piano train/work/piano/corpus
+    stages piano train/made/piano/corpus
     ;;
 "sound 3") sound "$2" "$3" ;;
 "aside 1") aside ;;

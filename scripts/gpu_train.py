@@ -31,8 +31,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from gpu_pieces import join, keep, send, widen  # noqa: E402
 
 PARTS = {"stages": ("semantic", "coarse", "fine"), "codec": ("codec",), "encoders": ("speech", "piano")}
-# Notes are told by pitch and onset, and a warped piano is out of tune.
-MUSIC = ("semantic.model.pitches=96", "semantic.recipe.warp=0.0", "semantic.recipe.views=[mel, pitch, change]")
 
 
 def options() -> argparse.Namespace:
@@ -90,12 +88,12 @@ def train(args: argparse.Namespace, load: Path, run: Path) -> None:
         raise SystemExit(f"{args.only}: {error}") from error
 
 
-def preset_of(args: argparse.Namespace, config: dict[str, Any], *sets: str) -> Any:
+def preset_of(args: argparse.Namespace, config: dict[str, Any]) -> Any:
     """The preset of GPU runs behind the codec of a bundle."""
     from audiolm.bundle import codec_config
     from audiolm.train.presets import load
 
-    preset = load(ROOT / "scripts" / "gpu_preset.yaml", [*sets, *args.set])
+    preset = load(ROOT / "scripts" / "gpu_preset.yaml", args.set)
     return dataclasses.replace(preset, codec=dataclasses.replace(preset.codec, model=codec_config(config)))
 
 
@@ -138,14 +136,19 @@ def train_codec(args: argparse.Namespace, load: Path, run: Path) -> None:
 
 
 def train_encoder(args: argparse.Namespace, load: Path, run: Path) -> None:
-    """The semantic encoder of the bundle ``args.only``."""
+    """The semantic encoder of the bundle ``args.only``; piano hears and is told what the preset `music` says."""
+    from audiolm.train.presets import load as preset
     from audiolm.train.semantic import train_semantic as one
 
-    plan = preset_of(args, config_of(load, "codec"), *(MUSIC if args.only == "piano" else ())).semantic
-    recipe = dataclasses.replace(plan.recipe, minutes=args.minutes)
+    plan = preset_of(args, config_of(load, "codec")).semantic
+    model, recipe = plan.model, dataclasses.replace(plan.recipe, minutes=args.minutes)
+    if args.only == "piano":
+        music = preset("music").semantic
+        model = dataclasses.replace(model, pitches=music.model.pitches)
+        recipe = dataclasses.replace(recipe, views=music.recipe.views, warp=music.recipe.warp)
     part, parts = run / args.only, [(corpus(args, args.only), 1.0)]
     start = start_of(load / "encoders" / args.only, part, "encoder", "encoder_heads")
-    one(parts, part, plan.model, recipe, device=args.device, precision="bf16", weights_from=start)
+    one(parts, part, model, recipe, device=args.device, precision="bf16", weights_from=start)
     for path in part.glob("encoder*.*"):  # one folder comes back
         if ".state." not in path.name:
             shutil.copyfile(path, run / f"{args.only}-{path.name}")
