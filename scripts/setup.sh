@@ -79,6 +79,15 @@ install_microphone() {
     fi
 }
 
+# The meters of `audiolm eval`: PESQ is compiled, so only where there is a compiler. Their tests are skipped without.
+install_meters() {
+    if ! command -v gcc >/dev/null; then
+        say "no PESQ (it needs gcc): for audiolm eval, apt-get install gcc python3-dev, then .venv/bin/pip install -e '.[eval]'"
+    elif ! .venv/bin/python -m pip install -qq --disable-pip-version-check pesq pystoi pocketsphinx 2>.venv/meters.log; then
+        say "the meters of audiolm eval did not install, see .venv/meters.log"
+    fi
+}
+
 # A fuzzer, as a wheel only: compiling it needs a whole LLVM. Its test is skipped where there is none.
 install_fuzzer() {
     .venv/bin/python -m pip install -qq --disable-pip-version-check --only-binary=:all: atheris 2>/dev/null \
@@ -92,6 +101,7 @@ main() {
     make_venv "$python"
     install_project
     install_microphone
+    install_meters
     install_fuzzer
     fingerprint >"$STAMP"
     say "ready: .venv/bin/streamer and .venv/bin/audiolm"

@@ -49,6 +49,12 @@ TrainTokens = Annotated[Path | None, typer.Option(help="token file of the traini
 Logs = Annotated[
     list[Path] | None, typer.Option("--log", help="JSONL log of a training, for its curve; may be repeated")
 ]
+Manifest = Annotated[
+    Path | None, typer.Option(help="CSV with the columns file and text: phone ABX of clips with English text")
+]
+Where = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="only such rows of the manifest; may be repeated")
+]
 OUT = Path("out/eval")
 
 
@@ -166,6 +172,19 @@ def _likelihood(bench: Bench, crops: int, minutes: float, train_tokens: Path | N
     bench.measure("likelihood", make, again=again, crops=crops, token_minutes=minutes, train_tokens=name)
 
 
+def _semantic(bench: Bench, manifest: Path | None, where: list[str], *, again: bool = True) -> None:
+    from audiolm.eval.semantic import semantic
+
+    rows = dict(item.partition("=")[::2] for item in where)
+
+    def make(*, manifest: str, where: list[str], **settings: Any) -> "Section":
+        del manifest, where  # the report keeps the name; the path is known here
+        return semantic(bench.model.parts, bench.held, manifest=path, where=rows, **settings)
+
+    path, name = manifest, "" if manifest is None else manifest.name
+    bench.measure("semantic", make, again=again, manifest=name, where=where)
+
+
 def _continuation(bench: Bench, prompts: int, heard: float, seconds: float, *, again: bool = True) -> None:
     from audiolm.eval.continuation import continuation
 
@@ -214,6 +233,23 @@ def reconstruction(
     """Codec: PESQ-WB, STOI, SI-SDR, log-mel and STFT distance by bit rate beside Opus, and codebook use."""
     bench = Bench.open(bundle, data, out, seed, threads)
     _reconstruction(bench, clips, seconds)
+    bench.summary()
+
+
+@eval_app.command()
+def semantic(
+    bundle: BundleName,
+    data: Data,
+    *,
+    manifest: Manifest = None,
+    where: Where = None,
+    out: Out = OUT,
+    seed: Seed = 0,
+    threads: Threads = 1,
+) -> None:
+    """Semantic tokens: phone ABX and speaker, or notes and onsets, beside MFCC and the codec's tokens."""
+    bench = Bench.open(bundle, data, out, seed, threads)
+    _semantic(bench, manifest, where or [])
     bench.summary()
 
 
@@ -298,6 +334,8 @@ def every(
     seconds: Annotated[float | None, typer.Option(min=0.2, help="of a continuation")] = None,
     minutes: Annotated[int | None, typer.Option(min=1, help="of free running")] = None,
     train_tokens: TrainTokens = None,
+    manifest: Manifest = None,
+    where: Where = None,
     log: Logs = None,
     again: Annotated[bool, typer.Option("--again", help="measure what is in the report already, too")] = False,
     out: Out = OUT,
@@ -309,6 +347,7 @@ def every(
     plan = replace(QUICK if quick else Plan(), **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     bench = Bench.open(bundle, data, out, seed, threads)
     _reconstruction(bench, plan.clips, 6.0, again=again)
+    _semantic(bench, manifest, where or [], again=again)
     _likelihood(bench, plan.crops, plan.token_minutes, train_tokens, again=again)
     _continuation(bench, plan.prompts, plan.heard, plan.seconds, again=again)
     _drift(bench, plan.minutes, plan.heard, again=again)

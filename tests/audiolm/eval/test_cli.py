@@ -45,16 +45,16 @@ def test_everything_in_one_report_and_not_twice(small, tiny_bundle, music_folder
     ]
     said, _ = call(*arguments)
     report = json.loads((tmp_path / "r" / "report.json").read_text())
-    assert list(report["sections"]) == ["reconstruction", "likelihood", "continuation", "drift", "plots"]
+    assert list(report["sections"]) == ["reconstruction", "semantic", "likelihood", "continuation", "drift", "plots"]
     assert report["bundle"].startswith("tiny@")
     assert "| goal | measured | wanted | met |" in said
     assert str(tmp_path) not in (tmp_path / "r" / "report.md").read_text()
     assert "audiolm eval drift tiny --data music_dev=music" in (tmp_path / "r" / "report.md").read_text()
     again, progress = call(*arguments)
     assert again == said
-    assert progress.count("in the report already") == 5
+    assert progress.count("in the report already") == 6
     _, progress = call(*arguments, "--minutes", 1)
-    assert progress.count("in the report already") == 4
+    assert progress.count("in the report already") == 5
     card = tmp_path / "bundle" / "CARD.md"
     card.parent.mkdir()
     card.write_text("# tiny\n")
