@@ -40,7 +40,7 @@ def test_the_diamond_runs_or_is_refused_with_the_number_it_needs(play, sound, la
         assert all(port["high"] <= capacity for port in got.report["ports"].values())
 
 
-SLOW = FROM_MEMORY.replace("{type: file_out}", "{type: slow_sink, seconds: 0.01}").replace("output", "speaker")
+SLOW = FROM_MEMORY.replace("{type: file_out}", "{type: slow_sink, seconds: 0.04}").replace("output", "speaker")
 SLOW = SLOW.replace("nodes:\n", "nodes:\n  output: {type: file_out}\n").replace("-> speaker", "-> speaker, output")
 
 

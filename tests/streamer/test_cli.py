@@ -368,7 +368,7 @@ def test_bench(streamer, tiny_bundle):
     assert (graph["bench"], graph["runs"], graph["heard_s"]) == ("graph", 2, 3.0)
     assert graph["rtf"] > 0
     assert {record["node"] for record in records if record["bench"] == "node"} >= {"semantic", "coarse", "fine"}
-    assert hop["us"] > 0
+    assert abs(hop["us"]) < 1000  # a difference of two medians: on a busy machine it may be below zero
     assert 0 < six["ms"]["p50"] <= six["ms"]["p99"]
     assert "real-time factor" in result.err
 
