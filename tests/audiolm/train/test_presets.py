@@ -64,7 +64,11 @@ def test_a_file_of_ones_own_changes_what_it_names(tmp_path):
 @pytest.mark.parametrize(
     ("name", "sets", "message"),
     [
-        ("tinny", [], r"there is no preset 'tinny'; shipped ones: default, music, paper, tiny; .*did you mean 'tiny'\?"),
+        (
+            "tinny",
+            [],
+            r"there is no preset 'tinny'; shipped ones: default, music, paper, tiny; .*did you mean 'tiny'\?",
+        ),
         ("tiny", ["codec.recipe.bach=3"], r"preset 'tiny': unknown key codec\.recipe\.bach; known: .*mean batch\?"),
         ("tiny", ["codec.model.levels=1"], r"preset 'tiny': codec\.model: codec: levels is 1"),
         ("tiny", ["stages.coarse.model.width=33"], r"stage 'coarse': width 33 does not split"),
