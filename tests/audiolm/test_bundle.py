@@ -22,9 +22,9 @@ from audiolm.bundle import (
     weights_of,
 )
 from audiolm.errors import BundleError
-from audiolm.train.quantizer import TrainableRVQ
 from audiolm.sampler import Sampling
 from audiolm.tiny import tiny_parts
+from audiolm.train.quantizer import TrainableRVQ
 
 INT8 = dict.fromkeys(("codec", "tokenizer", "semantic", "coarse", "fine"), "int8")
 
