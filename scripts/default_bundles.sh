@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How the shipped bundles were made: default_bundles.sh WORK SPEECH PIANO (on two cores, about three hours of runs).
+# The order of the steps that made the shipped bundles: default_bundles.sh WORK SPEECH PIANO (on two cores, about three hours of runs).
 #
 # SPEECH is a folder with a manifest.csv, PIANO one with train/ and dev/ of rendered pieces. One codec serves both bundles, so it is trained first, on
 # both; the rest is `audiolm train all` taken step by step. Every run goes on where it was when the script is called again. The minutes of the shipped

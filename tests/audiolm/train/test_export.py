@@ -22,7 +22,6 @@ from audiolm.train.export import (
     likelihoods,
     publish,
     reconstruction,
-    unigram,
 )
 from audiolm.train.prepare import prepare
 from audiolm.train.semantic import SemanticRecipe, embeddings, fit_clusters, train_semantic
@@ -102,12 +101,6 @@ def test_figures_of_the_card_are_in_range(made):
     assert set(card["log_mel_distance"]) == {2, 6}
     assert len(card["perplexity"]) == CODEC.levels
     assert all(1 <= value <= 32 for value in card["perplexity"])
-
-
-def test_the_unigram_is_the_entropy_of_what_is_frequent():
-    train = torch.tensor([[0], [0], [0], [1]])
-    found = unigram(train, torch.tensor([[0], [1]]), 2)
-    torch.testing.assert_close(found, -torch.tensor([4 / 6, 2 / 6]).log().mean()[None])
 
 
 def test_the_sizes_that_ship_stay_as_they_are():
