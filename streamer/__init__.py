@@ -15,7 +15,7 @@ from streamer.errors import (
     StallError,
     StreamerError,
 )
-from streamer.frame import GENERATED, HEARD, LAST, Frame, FrameLimits
+from streamer.frame import GENERATED, HEARD, LAST, TURN, Frame, FrameLimits
 from streamer.graph import Graph
 from streamer.metrics import Metrics
 from streamer.node import Build, Facts, Node, SessionInfo, Settings, Sink, Source
@@ -27,6 +27,7 @@ __all__ = [
     "GENERATED",
     "HEARD",
     "LAST",
+    "TURN",
     "Build",
     "ConfigError",
     "Facts",

@@ -21,7 +21,8 @@ SAMPLE_RATE: Final = 16_000
 HEARD: Final = 1
 GENERATED: Final = 2
 LAST: Final = 4
-ALL_FLAGS: Final = HEARD | GENERATED | LAST
+TURN: Final = 8
+ALL_FLAGS: Final = HEARD | GENERATED | LAST | TURN
 
 AUDIO: Final = "audio"
 ACOUSTIC: Final = "acoustic"
@@ -88,7 +89,7 @@ class Frame:
         dtype: `f4` or `i2` for audio, `u2` for tokens, `u1` for control and tick.
         shape: audio `[n]`, semantic `[tokens]`, acoustic/coarse/fine `[frames, levels]`, control and tick `[0]`.
         payload: the array's bytes, little-endian, C order.
-        flags: any of `HEARD`, `GENERATED`, `LAST`.
+        flags: any of `HEARD`, `GENERATED`, `LAST`, `TURN`.
         meta: small flat mapping; must not be changed.
 
     The constructor checks nothing: use `Frame.of` and `Frame.end`, or `Frame.unpack` for bytes from outside.
@@ -124,7 +125,7 @@ class Frame:
             epoch: raised by an interruption.
             seq: number within the stream.
             rate: items a second; None: the kind's usual rate.
-            flags: any of `HEARD`, `GENERATED`, `LAST`.
+            flags: any of `HEARD`, `GENERATED`, `LAST`, `TURN`.
             meta: small flat mapping.
             limits: how large it may be.
 
@@ -150,6 +151,14 @@ class Frame:
         return cls.of(kind, None, position=position, like=like, flags=flags, **fields)
 
     @classmethod
+    def turn(cls, kind: str, *, position: int, like: Frame | None = None, **fields: Any) -> Frame:
+        """The empty frame that ends a turn: the other side goes on from `position`. `fields` as for `Frame.of`."""
+        flags, meta = int(fields.pop("flags", 0)) | TURN, dict(fields.pop("meta", None) or {})
+        if kind == TICK:
+            meta["empty"] = True
+        return cls.of(kind, None, position=position, like=like, flags=flags, meta=meta, **fields)
+
+    @classmethod
     def control(cls, command: str, *, position: int = 0, like: Frame | None = None, **values: Any) -> Frame:
         """A control frame: `meta` holds `command` and `values`; it takes effect at `position` (0: at once)."""
         return cls.of(CONTROL, None, position=position, like=like, meta={"command": command, **values})
@@ -158,6 +167,11 @@ class Frame:
     def last(self) -> bool:
         """True for the frame that ends its stream."""
         return bool(self.flags & LAST)
+
+    @property
+    def turns(self) -> bool:
+        """True for the frame that ends a turn: what was heard, or what was generated, goes no further for now."""
+        return bool(self.flags & TURN)
 
     @property
     def heard(self) -> bool:

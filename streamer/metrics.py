@@ -45,17 +45,23 @@ class Metrics:
     """What one session measures about itself.
 
     `rings` holds step times per node, `counters` whole numbers by name, `marks` instants of the monotonic clock.
-    `ticks` holds the wall time between one audio frame that reaches the sinks and the next; once sound is generated,
+    `gauges` holds what is true now (a level in dB, a state, a buffer in ms), `latencies` durations from one event to
+    another, by name. `ticks` holds the wall time between one audio frame that reaches the sinks and the next; once sound is generated,
     only that of generated frames. Each counter has one writer thread, so no lock is needed.
     """
 
-    __slots__ = ("audio_samples", "counters", "dropped", "generated_samples", "last_tick", "marks", "rings", "ticks")
+    __slots__ = (
+        "audio_samples", "counters", "dropped", "gauges", "generated_samples", "last_tick", "latencies", "marks", "rings",
+        "ticks",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.rings: dict[str, Ring] = {}
         self.counters: dict[str, int] = {}
         self.marks: dict[str, float] = {}
         self.dropped: dict[str, int] = {}
+        self.gauges: dict[str, float | str | bool] = {}
+        self.latencies: dict[str, Ring] = {}
         self.audio_samples = self.generated_samples = 0
         self.ticks = Ring()
         self.last_tick: float | None = None
@@ -67,6 +73,14 @@ class Metrics:
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter, for instance `semantic.late_controls` or `door.nan`."""
         self.counters[name] = self.counters.get(name, 0) + amount
+
+    def gauge(self, name: str, value: float | str | bool) -> None:
+        """Say what is true now, for instance `speaker.buffer_ms` or `turns.state`."""
+        self.gauges[name] = value
+
+    def latency(self, name: str, seconds: float) -> None:
+        """Add one duration from an event to what follows from it, for instance `decision_to_sound`."""
+        self.latencies.setdefault(name, Ring()).add(seconds)
 
     def mark(self, name: str, *, again: bool = False) -> None:
         """Keep the instant: the first time by default, the latest time with `again`."""
@@ -106,10 +120,12 @@ class Metrics:
         return (end - self.marks["start"]) * SAMPLE_RATE / self.audio_samples
 
     def snapshot(self) -> dict[str, object]:
-        """Everything as plain data: ticks and nodes (percentiles, ms), counters, dropped (by port and in all), rtf."""
+        """Everything as plain data: ticks, nodes and latencies (percentiles, ms), gauges, counters, dropped, rtf."""
         return {
             "tick_ms": self.ticks.percentiles(),
             "nodes": {name: ring.percentiles() for name, ring in self.rings.items()},
+            "latency_ms": {name: ring.percentiles() for name, ring in self.latencies.items()},
+            "gauges": dict(self.gauges),
             "counters": dict(self.counters),
             "dropped": sum(self.dropped.values()),
             "dropped_at": {edge: n for edge, n in self.dropped.items() if n},

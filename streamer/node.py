@@ -127,6 +127,7 @@ class End(ABC):  # noqa: B024 - its three children have the abstract methods
         delay: samples by which the output lags.
         merge: with several inputs, `position` steps them in the order of their positions, waiting for the one behind
             (the result then never depends on timing); `arrival` takes what is there.
+        live: of a source or sink: it goes by the wall clock and ends only when it is told to (a microphone).
         Config: its settings, a subclass of `Settings`.
     """
 
@@ -136,6 +137,7 @@ class End(ABC):  # noqa: B024 - its three children have the abstract methods
     optional: ClassVar[Collection[str]] = ()
     delay: ClassVar[int] = 0
     merge: ClassVar[Literal["position", "arrival"]] = "position"
+    live: ClassVar[bool] = False
     Config: ClassVar[type[BaseModel]] = Settings
 
     def __init__(self, config: Any, build: Build) -> None:

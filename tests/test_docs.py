@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamer import frame as frames
-from streamer.frame import ALL_FLAGS, GENERATED, HEARD, KINDS, LAST, LIMITS, Frame
+from streamer.frame import ALL_FLAGS, GENERATED, HEARD, KINDS, LAST, LIMITS, TURN, Frame
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "frames.md").read_text(encoding="utf8")
@@ -62,7 +62,7 @@ def test_the_table_of_kinds_is_the_code():
 
 def test_the_table_of_flags_is_the_code():
     assert {row[1]: int(row[0]) for row in rows("Flags")} == {"HEARD": HEARD, "GENERATED": GENERATED, "LAST": LAST}
-    assert HEARD | GENERATED | LAST == ALL_FLAGS
+    assert HEARD | GENERATED | LAST | TURN == ALL_FLAGS
 
 
 def test_the_items_stand_in_the_order_of_the_array():

@@ -65,7 +65,7 @@ VALID = (1, "semantic", "s", 0, 0, 0, 25, "u2", (1,), b"\x01\x00", 0, {})
         (2, "x" * 65, "session"), (3, -1, "epoch"), (4, 1.5, "seq"), (5, 2**63, "position"), (5, True, "position"),
         (6, 0, "rate"), (7, "f4", "dtype"), (7, "O", "dtype"), (8, (2,), "takes 4"), (8, (1, 1), "dimensions"),
         (8, (-1,), "sizes"), (8, (2**62,), "sizes"), (9, "\x01", "payload"), (9, b"\x00\x04", "token 1024"),
-        (9, b"\x01", "takes 2"), (10, 8, "flags"), (10, -1, "flags"), (11, {"a": [1]}, "metadata"),
+        (9, b"\x01", "takes 2"), (10, 16, "flags"), (10, -1, "flags"), (11, {"a": [1]}, "metadata"),
         (11, None, "metadata"), (11, {"a": msgpack.ExtType(1, b"")}, "extension"),
         (11, {"a": msgpack.ExtType(1, b"abc")}, "frame"), (11, {str(i): i for i in range(40)}, "frame"),
     ],
@@ -137,3 +137,9 @@ def test_mutated_frames(frame, changes):
 
 def test_last_is_part_of_the_flags():
     assert Frame.unpack(Frame.end("tick", position=0).pack()).flags == LAST
+
+
+def test_the_end_of_a_turn():
+    turn = Frame.unpack(Frame.turn("semantic", position=1280, flags=HEARD).pack())
+    assert (turn.turns, turn.heard, turn.last, turn.samples, turn.position) == (True, True, False, 0, 1280)
+    assert Frame.turn("tick", position=0).samples == 0

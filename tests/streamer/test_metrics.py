@@ -50,3 +50,15 @@ def test_without_a_prompt_the_start_is_its_end():
     metrics.mark("start")
     metrics.sound(640, generated=True)
     assert metrics.first_sample_ms >= 0
+
+
+def test_gauges_say_what_is_true_now_and_latencies_what_it_took():
+    metrics = Metrics()
+    metrics.gauge("turns.state", "listening")
+    metrics.gauge("turns.state", "continuing")
+    metrics.latency("decision_to_sound", 0.1)
+    metrics.latency("decision_to_sound", 0.3)
+    found = metrics.snapshot()
+    assert found["gauges"] == {"turns.state": "continuing"}
+    assert found["latency_ms"]["decision_to_sound"]["count"] == 2
+    assert found["latency_ms"]["decision_to_sound"]["max"] == 300

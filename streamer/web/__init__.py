@@ -1,0 +1,1 @@
+"""The page and its server: visitors, their sessions, what they may do."""
