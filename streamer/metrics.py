@@ -46,13 +46,13 @@ class Metrics:
 
     `rings` holds step times per node, `counters` whole numbers by name, `marks` instants of the monotonic clock.
     `gauges` holds what is true now (a level in dB, a state, a buffer in ms), `latencies` durations from one event to
-    another, by name. `ticks` holds the wall time between one audio frame that reaches the sinks and the next; once sound is generated,
-    only that of generated frames. Each counter has one writer thread, so no lock is needed.
+    another, by name. `ticks` holds the wall time between one audio frame that reaches the sinks and the next; once
+    sound is generated, only that of generated frames. Each name has one writer thread, so no lock is needed.
     """
 
     __slots__ = (
-        "audio_samples", "counters", "dropped", "gauges", "generated_samples", "last_tick", "latencies", "marks", "rings",
-        "ticks",
+        "audio_samples", "counters", "dropped", "gauges", "generated_samples", "last_tick", "latencies", "marks",
+        "rings", "ticks",
     )  # fmt: skip
 
     def __init__(self) -> None:
