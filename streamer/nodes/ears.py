@@ -7,6 +7,7 @@ doors see the same samples and do the same to them. Sessions that have a tick at
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -25,7 +26,9 @@ from streamer.node import Build, Facts, Saved, SessionInfo, named_inputs
 from streamer.nodes.feed import says_it_as_ours
 from streamer.nodes.model import ModelNode, ModelSettings, Outlet, describe
 
-__all__ = ["AcousticNode", "DecoderNode", "SemanticTokensNode"]
+__all__ = ["ASIDE", "AcousticNode", "DecoderNode", "SemanticTokensNode"]
+
+ASIDE = "aside"  # role of sound that keeps the ears' streams whole, while something else is generated in its place
 
 
 class EarSettings(ModelSettings):
@@ -38,13 +41,21 @@ class EarSettings(ModelSettings):
 
 @dataclass
 class EarState:
-    """What an ear remembers of one session."""
+    """What an ear remembers of one session.
+
+    Attributes:
+        at: position of the next tick, in samples.
+        fed: position of each tick that no token has come out for yet, and whether it is to be forced.
+        since: where the turn began; tokens of ticks before it come too late.
+    """
 
     slot: int
     out: Outlet
     door: DoorState
+    fed: deque[tuple[int, bool]]
     ticks: TickAssembler = field(default_factory=TickAssembler)
-    heard: int = 0
+    at: int = 0
+    since: int = 0
     ended: bool = False
 
 
@@ -61,9 +72,15 @@ class Ear(ModelNode):
         super().__init__(config, build)
         self.door = Door(DoorConfig(gain=config.gain))
 
+    @property
+    def lag(self) -> int:
+        """Ticks by which tokens come later than their sound."""
+        return 0
+
     def init_state(self, info: SessionInfo) -> EarState:
         """A fresh stream in the session's slot."""
-        return EarState(self.shared.acquire(info.id), Outlet(info, next(iter(self.emits))), self.door.init_state())
+        out, fed = Outlet(info, next(iter(self.emits))), deque[tuple[int, bool]](maxlen=self.lag + 1)
+        return EarState(self.shared.acquire(info.id), out, self.door.init_state(), fed)
 
     def close(self, state: EarState) -> None:
         """Give the slot back, and say what the door met."""
@@ -74,7 +91,10 @@ class Ear(ModelNode):
 
     def save(self, state: EarState) -> Saved:
         """Door, position and the part's tensors."""
-        own = {"heard": state.heard, "ended": state.ended, "seq": state.out.seq, "ticks": state.ticks.save()}
+        own = {
+            "at": state.at, "since": state.since, "fed": [[position, int(forced)] for position, forced in state.fed],
+            "ended": state.ended, "seq": state.out.seq, "epoch": state.out.epoch, "ticks": state.ticks.save(),
+        }  # fmt: skip
         return {"own": own, "door": self.door.save(state.door), "part": self.engine.save_part(self.part, state.slot)}
 
     def load(self, saved: Saved, info: SessionInfo) -> EarState:
@@ -84,7 +104,9 @@ class Ear(ModelNode):
             self.load_part(state.slot, saved["part"])
             state.door = self.door.load({key: np.asarray(value) for key, value in saved["door"].items()})
             own = saved["own"]
-            state.heard, state.ended, state.out.seq = int(own["heard"]), bool(own["ended"]), int(own["seq"])
+            state.at, state.since, state.ended = int(own["at"]), int(own["since"]), bool(own["ended"])
+            state.fed.extend((int(position), bool(forced)) for position, forced in own["fed"])
+            state.out.seq, state.out.epoch = int(own["seq"]), int(own["epoch"])
             state.ticks.load({key: np.asarray(value) for key, value in own["ticks"].items()})
         return state
 
@@ -121,11 +143,19 @@ class Ear(ModelNode):
         if frame.rate != SAMPLE_RATE:
             message = f"node {self.name!r} takes sound at {SAMPLE_RATE} Hz, {frame.rate} Hz came"
             raise InputError(message + "; resample it at the source")
+        if not state.ticks.held:  # what was lost, or generated in between, takes its time all the same
+            state.at = max(state.at, frame.position // TICK * TICK)
+        state.out.follow(frame)
         with says_it_as_ours():
             ticks = state.ticks.push(frame.array)
         for tick in ticks:
-            state.heard += 1
-            yield self.door.step(tick, state.door)
+            yield self.take(tick, state, forced=frame.meta.get("role") != ASIDE)
+
+    def take(self, tick: Samples, state: EarState, *, forced: bool = True) -> Samples:
+        """Count a tick as fed; gives it as it comes through the door."""
+        state.fed.append((state.at, forced))
+        state.at += TICK
+        return self.door.step(tick, state.door)
 
     def takes(self, frame: Frame, state: EarState) -> bool:
         """Whether the sound of this frame is listened to."""
@@ -136,13 +166,26 @@ class Ear(ModelNode):
     def work(self, ticks: Mapping[int, Samples]) -> Mapping[int, Any]:
         """The engine's answer to one tick a slot."""
 
-    @abstractmethod
     def give(self, made: Any, state: EarState) -> Iterator[Frame]:
-        """The frames of one answer."""
+        """The frame of one answer, unless there is none yet, or its tick is not to be forced, or not any more."""
+        position, forced = state.fed[0]
+        if made is not None and forced and position >= state.since:
+            yield state.out.frame(self.shaped(made), position, generated=False)
 
     @abstractmethod
+    def shaped(self, made: Any) -> npt.ArrayLike:
+        """One answer as the payload of a frame."""
+
     def after(self, frame: Frame, state: EarState) -> Iterator[Frame]:
-        """What follows when all ticks of `frame` are done: the end of the stream with its last one."""
+        """What follows when all ticks of `frame` are done: the end of the turn, or of the stream with its last one."""
+        if frame.turns and not state.ended:
+            state.since = frame.position
+            yield state.out.turn(frame.position, generated=False)
+        yield from self.ends(frame, state)
+
+    @abstractmethod
+    def ends(self, frame: Frame, state: EarState) -> Iterator[Frame]:
+        """The end of the stream, if `frame` is its last."""
 
 
 class AcousticNode(Ear):
@@ -171,15 +214,15 @@ class AcousticNode(Ear):
         """Acoustic tokens."""
         return self.engine.encode(ticks)
 
-    def give(self, made: Any, state: EarState) -> Iterator[Frame]:
-        """One frame of tokens a tick."""
-        yield state.out.frame(made, (state.heard - 1) * TICK, generated=False)
+    def shaped(self, made: Any) -> npt.ArrayLike:
+        """`[2, levels]`."""
+        return np.asarray(made)
 
-    def after(self, frame: Frame, state: EarState) -> Iterator[Frame]:
+    def ends(self, frame: Frame, state: EarState) -> Iterator[Frame]:
         """The end comes with the last frame, or with the first that is not the voice."""
         if not state.ended and (frame.last or _is_words(frame, state)):
             state.ended = True
-            yield state.out.end(state.heard * TICK)
+            yield state.out.end(state.at)
 
 
 def _is_words(frame: Frame, state: EarState) -> bool:
@@ -209,21 +252,24 @@ class SemanticTokensNode(Ear):
         """Semantic tokens, or None while there is none."""
         return self.engine.listen(ticks)
 
-    def give(self, made: Any, state: EarState) -> Iterator[Frame]:
-        """One token a tick, as soon as there is one."""
-        if made is not None:
-            yield state.out.frame([made], (state.heard - 1 - self.parts.lookahead) * TICK, generated=False)
+    @property
+    def lag(self) -> int:
+        """The look-ahead."""
+        return self.parts.lookahead
 
-    def after(self, frame: Frame, state: EarState) -> Iterator[Frame]:
+    def shaped(self, made: Any) -> npt.ArrayLike:
+        """`[1]`."""
+        return np.asarray([made])
+
+    def ends(self, frame: Frame, state: EarState) -> Iterator[Frame]:
         """The end, in mode `resynthesize` behind the tokens that silence brings out."""
         if not frame.last:
             return
         if state.out.info.mode == "resynthesize":
             for _ in range(self.parts.lookahead + self.parts.ahead):
-                state.heard += 1
-                silence = self.door.step(np.zeros(TICK, np.float32), state.door)
+                silence = self.take(np.zeros(TICK, np.float32), state)
                 yield from self.give(self.work({state.slot: silence})[state.slot], state)
-        yield state.out.end(state.heard * TICK)
+        yield state.out.end(state.at)
 
 
 @dataclass
@@ -265,7 +311,7 @@ class DecoderNode(ModelNode):
 
     def save(self, state: VoiceState) -> Saved:
         """Position and the part's tensors."""
-        own = {"position": state.position, "seq": state.out.seq}
+        own = {"position": state.position, "seq": state.out.seq, "epoch": state.out.epoch}
         return {"own": own, "part": self.engine.save_part(self.part, state.slot)}
 
     def load(self, saved: Saved, info: SessionInfo) -> VoiceState:
@@ -273,7 +319,8 @@ class DecoderNode(ModelNode):
         state = self.init_state(info)
         with self.letting_go(info.id):
             self.load_part(state.slot, saved["part"])
-            state.position, state.out.seq = int(saved["own"]["position"]), int(saved["own"]["seq"])
+            own = saved["own"]
+            state.position, state.out.seq, state.out.epoch = int(own["position"]), int(own["seq"]), int(own["epoch"])
         return state
 
     def step(self, frame: Frame, state: VoiceState, input: str) -> Iterable[Frame]:  # noqa: A002
@@ -285,8 +332,7 @@ class DecoderNode(ModelNode):
         _ = input
         for codes in self._ticks(frame):
             yield self._sound(self.engine.decode({state.slot: codes})[state.slot], frame, state)
-        if frame.last:
-            yield state.out.end(state.position)
+        yield from self._ends(frame, state)
 
     def step_many(self, batch: Sequence[tuple[Frame, VoiceState, str]]) -> Sequence[Iterable[Frame]]:
         """Sessions that have one tick each are stepped by one call of the engine."""
@@ -299,10 +345,17 @@ class DecoderNode(ModelNode):
     def _after(self, sound: Samples | None, frame: Frame, state: VoiceState) -> Iterator[Frame]:
         if sound is not None:
             yield self._sound(sound, frame, state)
+        yield from self._ends(frame, state)
+
+    def _ends(self, frame: Frame, state: VoiceState) -> Iterator[Frame]:
+        state.out.follow(frame)
+        if frame.turns:
+            yield state.out.turn(state.position, generated=not frame.flags & HEARD)
         if frame.last:
             yield state.out.end(state.position)
 
     def _sound(self, sound: Samples, frame: Frame, state: VoiceState) -> Frame:
+        state.out.follow(frame)
         made = state.out.frame(sound, state.position, generated=not frame.flags & HEARD, **_role(frame))
         state.position += TICK
         return made

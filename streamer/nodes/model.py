@@ -167,12 +167,16 @@ def sampling_of(default: Sampling, info: dict[str, Any]) -> Sampling:
 
 @dataclass
 class Outlet:
-    """Numbers the frames of one stream."""
+    """Numbers the frames of one stream; they carry the highest epoch of what came in."""
 
     info: SessionInfo
     kind: str
     seq: int = 0
     epoch: int = 0
+
+    def follow(self, frame: Frame) -> None:
+        """Go on in the epoch of a frame that came in."""
+        self.epoch = max(self.epoch, frame.epoch)
 
     def frame(self, array: npt.ArrayLike, position: int, *, generated: bool, **meta: str) -> Frame:
         """A frame that starts at `position` samples."""
@@ -180,6 +184,15 @@ class Outlet:
             self.kind, array, position=position, session=self.info.id, epoch=self.epoch, seq=self.seq,
             flags=GENERATED if generated else HEARD, meta=meta,
         )  # fmt: skip
+        self.seq += 1
+        return made
+
+    def turn(self, position: int, *, generated: bool) -> Frame:
+        """The end of a turn: the other side goes on at `position`."""
+        flags = GENERATED if generated else HEARD
+        made = Frame.turn(
+            self.kind, position=position, session=self.info.id, epoch=self.epoch, seq=self.seq, flags=flags
+        )
         self.seq += 1
         return made
 
