@@ -48,7 +48,7 @@ class Detector(Protocol):
         """The state of one new stream."""
 
     def step(self, tick: Samples, state: Any) -> Heard:
-        """One tick, float32 `[640]` at 16 kHz, full scale 1.0; what is not finite is taken as 0.
+        """One tick, float32 `[640]` at 16 kHz, full scale 1.0. Clipped to full scale; what is not a number is taken as 0.
 
         Changes `state` in place.
 
@@ -92,7 +92,7 @@ def _filled(cls: Any, kind: str, settings: dict[str, float]) -> Any:
 
 
 def clean(tick: Samples) -> Samples:
-    """The tick as float32 `[640]` without what is not finite.
+    """The tick as float32 `[640]`, clipped to full scale, 0 where it was not a number.
 
     Raises:
         InputError: another shape.
@@ -101,7 +101,7 @@ def clean(tick: Samples) -> Samples:
         raise InputError(
             f"a detector takes ticks of {TICK} samples at 16 kHz, {list(tick.shape)} came; cut it to ticks"
         )
-    safe: Samples = np.nan_to_num(np.asarray(tick, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    safe: Samples = np.clip(np.nan_to_num(tick, nan=0.0), -1.0, 1.0).astype(np.float32)
     return safe
 
 
