@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
+from streamer.errors import ConfigError
 from streamer.frame import LAST, SAMPLE_RATE, TICK, Frame
-from streamer.node import SessionInfo, Settings, Source
+from streamer.node import Build, Facts, Mode, SessionInfo, Settings, Source
 
 DAY = 86_400.0
 
@@ -34,13 +35,24 @@ class ClockSource(Source):
     Config = ClockSettings
     config: ClockSettings
 
+    @classmethod
+    def facts(cls, config: ClockSettings, build: Build) -> Facts:
+        """Nothing beyond what the class says; a duet is refused."""
+        _check_mode(build.name, build.session.mode)
+        return super().facts(config, build)
+
     def count(self, ctx: SessionInfo) -> int | None:
         """How many ticks a session gets; None: no end."""
         seconds = self.config.seconds if self.config.seconds is not None else ctx.seconds
         return None if seconds is None else round(seconds * SAMPLE_RATE / self.config.tick_samples)
 
     async def frames(self, ctx: SessionInfo) -> AsyncIterator[Frame]:
-        """The ticks of one session."""
+        """The ticks of one session.
+
+        Raises:
+            ConfigError: the session is a duet.
+        """
+        _check_mode(self.name, ctx.mode)
         count, size = self.count(ctx), self.config.tick_samples
         if count == 0:
             yield Frame.end(TICK, position=0, session=ctx.id, meta={"empty": True})
@@ -59,6 +71,12 @@ class ClockSource(Source):
             held = loop.time() - given
             due += held if held > size / SAMPLE_RATE else 0.0  # in a prompt nobody takes it: time stands still
             number += 1
+
+
+def _check_mode(name: str, mode: Mode) -> None:
+    if mode == "duet":
+        message = f"node {name!r} knows all modes but one, not 'duet': there the sound that is heard says when to go on"
+        raise ConfigError(f"{message}; use the config duet.yaml, or a node of type `turns` in its place")
 
 
 async def _until(loop: asyncio.AbstractEventLoop, due: float) -> float:

@@ -48,6 +48,8 @@ class StageState:
         due: input -> the frame that comes next by its position; what is skipped is lost.
         pending: of the fine stage, the coarse tokens of frames in the making.
         done: finished frames of a tick that is not whole yet.
+        generating: the turn is the model's: what was heard before has ended, and what will be waits.
+        since: of the semantic stage, the first row of what is heard again; earlier ones were sampled ahead of time.
     """
 
     slot: int
@@ -58,13 +60,15 @@ class StageState:
     due: dict[str, int] = field(default_factory=dict)
     pending: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
     done: list[Emitted] = field(default_factory=list)
+    generating: bool = False
+    since: int = 0
 
 
 class StageNode(ModelNode):
     """What the three stages share: take what came, run every row that is possible, give what is finished."""
 
     merge = "arrival"
-    modes: ClassVar[tuple[Mode, ...]] = ("continue", "dream", "acoustic_only", "resynthesize")
+    modes: ClassVar[tuple[Mode, ...]] = ("continue", "duet", "dream", "acoustic_only", "resynthesize")
     hears: ClassVar[str] = ACOUSTIC
     Config = StageSettings
     config: StageSettings
@@ -85,8 +89,8 @@ class StageNode(ModelNode):
             ConfigError: with the config that does have that mode.
         """
         if mode not in cls.modes:
-            fits = "" if mode == "duet" else f"; use the config {mode}_file.yaml, or one without this node"
-            raise ConfigError(f"node {name!r} knows the modes {', '.join(cls.modes)}, not {mode!r}{fits}")
+            message = f"node {name!r} knows the modes {', '.join(cls.modes)}, not {mode!r}"
+            raise ConfigError(f"{message}; use the config {mode}_file.yaml, or one without this node")
         if mode == "dream" and cls.hears in inputs:
             message = f"mode 'dream' hears nothing, but {cls.hears} frames lead to node {name!r}"
             raise ConfigError(message + "; use the config dream.yaml, or mode 'continue'")
@@ -136,6 +140,7 @@ class StageNode(ModelNode):
         if frame.kind == CONTROL:
             self.control(frame, state)
             return
+        state.out.follow(frame)
         if frame.heard and frame.payload:
             state.out.info.metrics.mark("prompt_end", again=True)
         self.take(frame, state)
@@ -205,7 +210,10 @@ class StageNode(ModelNode):
 
     def save(self, state: StageState) -> Saved:
         """The runner, what it waits for, how it samples, and the part's tensors."""
-        own = {"ended": sorted(state.ended), "ticks": state.ticks, "seq": state.out.seq, "due": dict(state.due)}
+        own = {
+            "ended": sorted(state.ended), "ticks": state.ticks, "seq": state.out.seq, "epoch": state.out.epoch,
+            "due": dict(state.due), "generating": state.generating, "since": state.since,
+        }  # fmt: skip
         pending = [[frame, *tokens.tolist()] for frame, tokens in state.pending.items()]
         done = [[e.frame, int(e.generated), *e.tokens.tolist()] for e in state.done]
         how = self.engine.sampling(state.slot, self.part)
@@ -232,6 +240,8 @@ class StageNode(ModelNode):
                 raise ConfigError(f"node {self.name!r}: {error}") from error
             own = saved["own"]
             state.ended, state.ticks, state.out.seq = set(own["ended"]), int(own["ticks"]), int(own["seq"])
+            state.out.epoch, state.since = int(own["epoch"]), int(own["since"])
+            state.generating = bool(own["generating"])
             state.due = {str(name): int(index) for name, index in own["due"].items()}
             state.pending = {int(row[0]): np.asarray(row[1:], np.int64) for row in saved["pending"]}
             state.done = [Emitted(int(row[0]), np.asarray(row[2:], np.int64), bool(row[1])) for row in saved["done"]]

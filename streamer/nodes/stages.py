@@ -28,7 +28,8 @@ class SemanticNode(StageNode):
     """The semantic stage: forced on the tokens that are heard, and after their end one token a tick.
 
     The first tick also samples what the tokenizer still had to look ahead for, and runs L tokens ahead for the coarse
-    stage.
+    stage. Live, the two take turns: what is heard again begins where the ticks have ended, and its first L tokens stay
+    as they were sampled.
     """
 
     type_name = "semantic"
@@ -36,7 +37,7 @@ class SemanticNode(StageNode):
     optional = (SEMANTIC, CONTROL)
     emits = (SEMANTIC,)
     part = "semantic"
-    modes = ("continue", "dream")
+    modes = ("continue", "duet", "dream")
     hears = SEMANTIC
 
     @classmethod
@@ -48,27 +49,34 @@ class SemanticNode(StageNode):
 
     def wants(self, state: StageState) -> frozenset[str]:
         """Ticks only when nothing more is heard: they are the permission to go on alone."""
-        return frozenset([SEMANTIC if self.is_open(state, SEMANTIC) else TICK])
+        return frozenset([SEMANTIC if self.is_open(state, SEMANTIC) and not state.generating else TICK])
 
     def position(self, state: StageState) -> int:
         """Where the next tick will sound: the tokens themselves are sampled L tokens before."""
         return state.ticks * TICK_SAMPLES
 
     def take(self, frame: Frame, state: StageState) -> None:
-        """Heard tokens, or one more tick."""
+        """Heard tokens, one more tick, or the end of either's turn."""
         if frame.kind == SEMANTIC:
             for index, tokens in self.placed(frame, state, TICK_SAMPLES, 1, self.spec.mask_token):
-                state.runner.hear(index, tokens)
+                if index >= state.since:
+                    state.runner.hear(index, tokens)
             state.ticks = max(state.ticks, (frame.position + frame.samples) // TICK_SAMPLES)
+            state.generating = frame.turns
         elif frame.samples:
             state.ticks += 1
             state.runner.sample_until(state.ticks + self.parts.ahead)
+        if frame.kind == TICK and frame.turns:
+            state.generating = False
+            state.due[SEMANTIC] = state.since = state.runner.row
 
     def give(self, frame: Frame, state: StageState, done: list[Emitted]) -> Iterable[Frame]:
         """Tokens, heard and sampled, in the order of their positions; lost ones stay away."""
         for emitted in done:
             if emitted.tokens[0] != self.spec.mask_token:
                 yield state.out.frame(emitted.tokens, emitted.frame * TICK_SAMPLES, generated=emitted.generated)
+        if frame.turns and frame.kind == TICK:
+            yield state.out.turn(state.ticks * TICK_SAMPLES, generated=True)
         if frame.last and frame.kind == TICK:
             yield state.out.end(state.runner.row * TICK_SAMPLES)
 
@@ -115,7 +123,7 @@ class CoarseNode(StageNode):
         of the sampling takes effect at its position, whichever input was faster.
         """
         wanted = set()
-        hears = self.is_open(state, ACOUSTIC)
+        hears = self.is_open(state, ACOUSTIC) and not state.generating
         if hears and state.runner.heard_ahead < HELD:
             wanted.add(ACOUSTIC)
         if not hears and self.is_open(state, TICK):
@@ -131,21 +139,31 @@ class CoarseNode(StageNode):
         return super().position(state) - self.parts.stages["fine"].spec.span * FRAME_SAMPLES
 
     def take(self, frame: Frame, state: StageState) -> None:
-        """What was heard, what it shall be like, or one more tick."""
+        """What was heard, what it shall be like, one more tick, or the end of a turn."""
         runner, spec, per = state.runner, self.spec, self.parts.frames_per_tick
         if frame.kind == ACOUSTIC:
             levels = self.parts.codec.config.levels
             for index, codes in self.placed(frame, state, FRAME_SAMPLES, levels, spec.mask_token):
                 runner.hear(index, codes[: spec.levels])
                 state.ticks = max(state.ticks, index // per + 1)
+            state.generating = frame.turns
             if frame.last and runner.conditioned:
                 runner.sample_until(FOREVER)
         elif frame.kind == SEMANTIC and runner.conditioned:
             for index, token in self.placed(frame, state, TICK_SAMPLES, 1, spec.cond_mask):
                 runner.give(index, token)
+                if state.generating:  # a token that was sampled L ahead lets the tick go on that it was sampled for
+                    self._go_on(state, index - self.parts.ahead + 1)
         elif frame.kind == TICK and frame.samples:
-            state.ticks += 1
-            runner.sample_until(state.ticks * per + self.parts.stages["fine"].spec.span)
+            self._go_on(state, state.ticks + 1)
+        if frame.turns and frame.kind != ACOUSTIC:
+            state.generating = False
+            state.due[ACOUSTIC] = state.ticks * per
+
+    def _go_on(self, state: StageState, ticks: int) -> None:
+        """Let everything before tick `ticks` be sampled that was not heard."""
+        state.ticks = max(state.ticks, ticks)
+        state.runner.sample_until(ticks * self.parts.frames_per_tick + self.parts.stages["fine"].spec.span)
 
     def give(self, frame: Frame, state: StageState, done: list[Emitted]) -> Iterable[Frame]:
         """Generated frames, at most a tick at a time; what was heard is in the stage's memory only."""
@@ -153,6 +171,8 @@ class CoarseNode(StageNode):
         generated = [emitted for emitted in done if emitted.generated]
         for piece in (generated[i : i + per] for i in range(0, len(generated), per)):
             yield state.out.frame(stacked(piece), piece[0].frame * FRAME_SAMPLES, generated=True)
+        if frame.turns and frame.kind != ACOUSTIC:
+            yield state.out.turn(state.ticks * TICK_SAMPLES, generated=True)
         if frame.last and not any(self.is_open(state, name) for name in (ACOUSTIC, SEMANTIC, TICK)):
             yield state.out.end((state.runner.row - self.spec.span) * FRAME_SAMPLES)
 
@@ -177,24 +197,30 @@ class FineNode(StageNode):
         return Facts(inputs, frozenset(cls.emits), frozenset(cls.optional), levels_in=levels, levels_out=out)
 
     def wants(self, state: StageState) -> frozenset[str]:
-        """What was heard first, then the continuation: that is the order of their positions."""
-        return frozenset([ACOUSTIC if self.is_open(state, ACOUSTIC) else COARSE])
+        """What was heard first, then the continuation, turn by turn: that is the order of their positions."""
+        return frozenset([ACOUSTIC if self.is_open(state, ACOUSTIC) and not state.generating else COARSE])
 
     def take(self, frame: Frame, state: StageState) -> None:
         """Whole stacks that were heard, or coarse tokens to make stacks of."""
         runner, split = state.runner, self.spec.cond_levels
         if frame.kind == ACOUSTIC:
-            levels = self.parts.codec.config.levels
+            levels, known = self.parts.codec.config.levels, state.due.get(COARSE, 0)
             for index, codes in self.placed(frame, state, FRAME_SAMPLES, levels, self.spec.mask_token):
-                runner.give(index, codes[:split])
+                if index >= known:  # else the coarse stage had begun this frame before it was heard
+                    runner.give(index, codes[:split])
                 runner.hear(index, codes[split:])
-            state.due[COARSE] = state.due.get(ACOUSTIC, 0)
+            state.due[COARSE] = max(known, state.due.get(ACOUSTIC, 0))
+            state.generating = frame.turns
             return
         for index, codes in self.placed(frame, state, FRAME_SAMPLES, split, self.spec.cond_mask):
             runner.give(index, codes)
             runner.sample_until(index + 1)
             if index >= runner.row and codes[0] != self.spec.cond_mask:
                 state.pending[index] = codes
+        if frame.turns:
+            state.generating = False
+            state.due[ACOUSTIC] = frame.position // FRAME_SAMPLES
+            state.pending = {index: codes for index, codes in state.pending.items() if index < state.due[ACOUSTIC]}
 
     def give(self, frame: Frame, state: StageState, done: list[Emitted]) -> Iterable[Frame]:
         """Whole stacks, a tick at a time."""
@@ -203,6 +229,8 @@ class FineNode(StageNode):
         for tick in self._ticks([e for e in done if e.generated and e.frame in state.pending], state):
             codes = [np.concatenate((state.pending.pop(e.frame), e.tokens)) for e in tick]
             yield state.out.frame(np.stack(codes), tick[0].frame * FRAME_SAMPLES, generated=True)
+        if frame.turns:
+            yield state.out.turn(frame.position, generated=frame.kind == COARSE)
         if frame.last and frame.kind == COARSE:
             yield state.out.end((state.runner.row - self.spec.span) * FRAME_SAMPLES)
 

@@ -310,7 +310,7 @@ def test_frames_that_do_not_fit_are_refused(nodes, name, frame, message):
 
 @pytest.mark.parametrize(
     ("name", "mode"), [("semantic", "reconstruct"), ("semantic", "acoustic_only"), ("coarse", "reconstruct"),
-                       ("fine", "reconstruct"), ("semantic", "duet"), ("coarse", "duet"), ("fine", "duet")],
+                       ("fine", "reconstruct")],
 )  # fmt: skip
 def test_a_mode_that_a_stage_has_no_part_in_is_refused_and_holds_no_slot(nodes, name, mode):
     with pytest.raises(ConfigError, match=f"{name}' knows the modes .*, not '{mode}'"):
