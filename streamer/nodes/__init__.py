@@ -17,6 +17,7 @@ BUILT_IN = {
     "coarse": "streamer.nodes.stages:CoarseNode",
     "fine": "streamer.nodes.stages:FineNode",
     "decoder": "streamer.nodes.ears:DecoderNode",
+    "turns": "streamer.nodes.turns:TurnsNode",
     "clock": "streamer.nodes.clock:ClockSource",
     "file": "streamer.nodes.files:FileSource",
     "file_out": "streamer.nodes.files:FileSink",

@@ -24,7 +24,8 @@ from streamer.errors import InputError
 from streamer.frame import ACOUSTIC, AUDIO, FINE, HEARD, SEMANTIC, Frame
 from streamer.node import Build, Facts, Saved, SessionInfo, named_inputs
 from streamer.nodes.feed import says_it_as_ours
-from streamer.nodes.model import ModelNode, ModelSettings, Outlet, describe
+from streamer.nodes.model import ModelNode, ModelSettings, describe
+from streamer.nodes.outlet import Outlet
 
 __all__ = ["ASIDE", "AcousticNode", "DecoderNode", "SemanticTokensNode"]
 

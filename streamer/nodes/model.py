@@ -22,8 +22,7 @@ from audiolm.parts import Parts
 from audiolm.runner import Emitted
 from audiolm.sampler import Sampling
 from streamer.errors import ConfigError
-from streamer.frame import GENERATED, HEARD, Frame
-from streamer.node import Build, Node, SessionInfo, Settings
+from streamer.node import Build, Node, Settings
 
 FRAME_SAMPLES = 320  # samples of one 50 Hz frame
 SAMPLING = ("temperature", "top_k", "top_p", "guidance")  # what a stage samples by
@@ -163,44 +162,6 @@ def sampling_of(default: Sampling, info: dict[str, Any]) -> Sampling:
         return Sampling(**values)
     except AudioLMError as error:
         raise ConfigError(str(error)) from error
-
-
-@dataclass
-class Outlet:
-    """Numbers the frames of one stream; they carry the highest epoch of what came in."""
-
-    info: SessionInfo
-    kind: str
-    seq: int = 0
-    epoch: int = 0
-
-    def follow(self, frame: Frame) -> None:
-        """Go on in the epoch of a frame that came in."""
-        self.epoch = max(self.epoch, frame.epoch)
-
-    def frame(self, array: npt.ArrayLike, position: int, *, generated: bool, **meta: str) -> Frame:
-        """A frame that starts at `position` samples."""
-        made = Frame.of(
-            self.kind, array, position=position, session=self.info.id, epoch=self.epoch, seq=self.seq,
-            flags=GENERATED if generated else HEARD, meta=meta,
-        )  # fmt: skip
-        self.seq += 1
-        return made
-
-    def turn(self, position: int, *, generated: bool) -> Frame:
-        """The end of a turn: the other side goes on at `position`."""
-        flags = GENERATED if generated else HEARD
-        made = Frame.turn(
-            self.kind, position=position, session=self.info.id, epoch=self.epoch, seq=self.seq, flags=flags
-        )
-        self.seq += 1
-        return made
-
-    def end(self, position: int) -> Frame:
-        """The end of the stream."""
-        made = Frame.end(self.kind, position=position, session=self.info.id, epoch=self.epoch, seq=self.seq)
-        self.seq += 1
-        return made
 
 
 def stacked(frames: Iterable[Emitted]) -> npt.NDArray[np.int64]:

@@ -22,7 +22,8 @@ from streamer.errors import ConfigError, InputError
 from streamer.frame import ACOUSTIC, CONTROL, Frame
 from streamer.node import Build, Mode, Saved, SessionInfo
 from streamer.nodes.feed import logger, says_it_as_ours
-from streamer.nodes.model import FRAME_SAMPLES, SAMPLING, ModelNode, ModelSettings, Outlet, sampling_of
+from streamer.nodes.model import FRAME_SAMPLES, SAMPLING, ModelNode, ModelSettings, sampling_of
+from streamer.nodes.outlet import Outlet
 
 __all__ = ["StageNode", "StageSettings", "StageState"]
 

@@ -10,7 +10,8 @@ from streamer import ConfigError
 from streamer.frame import GENERATED, HEARD
 from streamer.node import Build, SessionInfo
 from streamer.nodes.ears import AcousticNode, DecoderNode
-from streamer.nodes.model import ModelSettings, Outlet, Shared, bundle_of, describe, sampling_of, shared_model, stacked
+from streamer.nodes.model import ModelSettings, Shared, bundle_of, describe, sampling_of, shared_model, stacked
+from streamer.nodes.outlet import Outlet
 from streamer.nodes.stage import StageSettings
 from streamer.nodes.stages import CoarseNode
 
