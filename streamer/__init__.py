@@ -1,7 +1,7 @@
 """An asyncio graph for streams of sound and tokens; these are its public names.
 
-A graph is read and checked with `Graph.load`, sessions go through it with `run`. What a node, source or sink has to do
-is told by the docstrings of `Node`, `Source` and `Sink`.
+A graph is read and checked with `Graph.load`; sessions go through it with `run`, or come and go with `Running`. What a
+node, source or sink has to do is told by the docstrings of `Node`, `Source` and `Sink`.
 """
 
 from streamer.errors import (
@@ -20,6 +20,7 @@ from streamer.graph import Graph
 from streamer.metrics import Metrics
 from streamer.node import Build, Facts, Node, SessionInfo, Settings, Sink, Source
 from streamer.registry import Registry
+from streamer.running import Running
 from streamer.runtime import run
 from streamer.session import Session
 
@@ -42,6 +43,7 @@ __all__ = [
     "NodeError",
     "PluginError",
     "Registry",
+    "Running",
     "Session",
     "SessionInfo",
     "Settings",

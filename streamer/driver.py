@@ -1,37 +1,38 @@
 """Seats and drivers: who of a session can go on, and the worker thread of each lane.
 
-Everything here runs on the event loop; only what `Driver.call` is given runs in the lane's thread.
+Everything here runs on the event loop; only what `Driver.submit` is given runs in the lane's thread, one thing after
+another. So a lane's cells come and go between turns without a lock.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from streamer.lane import Cell, Lane
+from streamer.lane import Lane
 
 _T = TypeVar("_T")
 
 
-class Stream(Protocol):
-    """One session while it runs, as seats see it."""
+class Seated(Protocol):
+    """One session while it runs, as seats and lanes see it."""
 
     active: set[Seat]
 
-    @property
-    def cells(self) -> Mapping[str, Cell]:
-        """Its cells by node name."""
-
     def all_rest(self) -> None:
         """Called when the last seat rests."""
+
+    def fail(self, error: BaseException) -> None:
+        """Called when a node of it has failed."""
 
 
 class Seat:
     """One task's place in a session: whether it can go on, or rests until it is woken."""
 
-    def __init__(self, stream: Stream, name: str) -> None:
+    def __init__(self, stream: Seated, name: str) -> None:
         self.stream, self.name = stream, name
         self.event = asyncio.Event()
         self.gone = False
@@ -66,41 +67,68 @@ class Seat:
 class LaneSeat(Seat):
     """A lane's place in one session."""
 
-    def __init__(self, stream: Stream, driver: Driver) -> None:
+    def __init__(self, stream: Seated, driver: Driver) -> None:
         super().__init__(stream, f"lane {driver.lane.name}")
         self.driver = driver
-        driver.seats.append(self)
         self.wake()
 
     def wake(self) -> None:
         """Let the lane take another turn."""
-        self.stream.active.add(self)
-        self.driver.dirty.add(self)
-        self.driver.event.set()
+        if not self.gone:
+            self.stream.active.add(self)
+            self.driver.dirty.add(self)
+            self.driver.event.set()
 
 
 class Driver:
     """A lane and its worker thread: turns as long as somebody was woken."""
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{lane.name}")
+    def __init__(self, name: str, members: Iterable[str]) -> None:
+        self.waiting: deque[None] = deque()  # one for each thing that waits for the thread
+        self.lane = Lane(name, tuple(members), self.waiting)
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{name}")
         self.event = asyncio.Event()
         self.dirty: set[LaneSeat] = set()
-        self.seats: list[LaneSeat] = []
-        self.leaving: list[Stream] = []
+        self.seats: dict[str, LaneSeat] = {}
         self.closing = False
 
-    async def call(self, work: Callable[..., _T], *args: Any) -> _T:
-        """Run something in the worker; when cancelled, wait for it all the same, so that states are at rest."""
-        future = asyncio.get_running_loop().run_in_executor(self.executor, work, *args)
+    def seat(self, stream: Seated, session: str) -> LaneSeat:
+        """A place for one more session, by its name."""
+        made = self.seats[session] = LaneSeat(stream, self)
+        return made
+
+    def unseat(self, session: str) -> None:
+        """The session has gone; nothing of it is kept."""
+        seat = self.seats.pop(session, None)
+        if seat is not None:
+            self.dirty.discard(seat)
+
+    def submit(self, work: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
+        """Give the thread something to do after the turn it is in, which ends early for it."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        self.waiting.append(None)
+        self.executor.submit(self._serve, loop, future, work, *args)
+        return future
+
+    def _serve(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], work: Callable[..., _T], *args: Any
+    ) -> None:
+        """In the thread. The future is set on the loop directly: each step between costs a turn of the loop."""
+        self.waiting.popleft()
         try:
-            return await asyncio.shield(future)
+            made = work(*args)
+        except BaseException as error:
+            loop.call_soon_threadsafe(_set, future, None, error)
+            raise
+        loop.call_soon_threadsafe(_set, future, made, None)
+
+    async def call(self, work: Callable[..., _T], *args: Any) -> _T:
+        """Run something in the thread; when cancelled, wait for it all the same, so that states are at rest."""
+        try:
+            return await self.submit(work, *args)
         except asyncio.CancelledError:
-            self.lane.stopping = True
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()  # seen; the cancellation says more
+            await settled([self.submit(_nothing)])
             raise
 
     async def drive(self) -> None:
@@ -111,19 +139,61 @@ class Driver:
             self.event.clear()
             if self.closing:
                 return
-            for stream in self.leaving:
-                self.lane.leave(stream.cells)
-            self.leaving.clear()
             seats, self.dirty = self.dirty, set()
-            more = await self.call(self.lane.turn)
-            touched, self.lane.touched = self.lane.touched, set()
-            for waker in touched:
-                waker.wake()
-            if more:
-                self.dirty |= seats
-            for seat in seats - self.dirty:
-                seat.rest()
+            if seats:
+                self._after(seats, more=await self.call(self.lane.turn))
+
+    def _after(self, seats: set[LaneSeat], *, more: bool) -> None:
+        """End who failed in a turn, wake whom it touched, and let rest whom it had nothing for."""
+        failed, self.lane.failed = self.lane.failed, []
+        touched, self.lane.touched = self.lane.touched, set()
+        for cell, error in failed:
+            self.seats[cell.info.id].stream.fail(error)
+        for waker in touched:
+            waker.wake()
+        if more:
+            self.dirty |= {seat for seat in seats if not seat.gone}
+        for seat in seats - self.dirty:
+            seat.rest()
+
+    def stop(self) -> None:
+        """Let `drive` return."""
+        self.closing = True
+        self.event.set()
 
     def close(self) -> None:
         """End the worker thread."""
         self.executor.shutdown(wait=True)
+
+
+async def settled(futures: Iterable[asyncio.Future[Any]]) -> list[BaseException]:
+    """Wait until all are done, however often cancelled meanwhile; the cancellation is raised then.
+
+    Returns:
+        what they raised.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    waited = list(futures)
+    while left := [future for future in waited if not future.done()]:
+        try:
+            await asyncio.wait(left)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    errors = [future.exception() for future in waited if not future.cancelled()]
+    if cancelled is not None:
+        raise cancelled
+    return [error for error in errors if error is not None]
+
+
+def _set(future: asyncio.Future[Any], made: Any, error: BaseException | None) -> None:
+    """Hand over what the thread made or raised; nobody wants it any more when the future was cancelled."""
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(made)
+
+
+def _nothing() -> None:
+    """What is done when everything before it is done."""

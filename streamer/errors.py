@@ -109,3 +109,17 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """One sentence for an unknown name: what came, what is known, which is nearest."""
     names = sorted(str(k) for k in known)
     return f"unknown {what} {name!r}; known: {', '.join(names) or 'none'}{nearest(name, names)}"
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that started it: the first of ours, else the first."""
+    found = list(_leaves(group))
+    return next((error for error in found if isinstance(error, StreamerError)), found[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

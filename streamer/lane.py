@@ -1,18 +1,18 @@
 """A lane: nodes that share one worker thread, and the synchronous turn that moves their frames.
 
 Inside a turn a hop is a put and a take of the same immutable frame. The lane knows nothing of asyncio: the runtime
-calls `turn` in the worker and wakes whoever is in `touched` afterwards. The rule is that of a bounded dataflow network:
-a node takes a frame when it wants one, and makes the next when every port behind it had room for the last; so how nodes
-are put into lanes never changes a result.
+calls `turn` in the worker, wakes whoever is in `touched` afterwards and ends the sessions of those in `failed`. The
+rule is that of a bounded dataflow network: a node takes a frame when it wants one, and makes the next when every port
+behind it had room for the last; so how nodes are put into lanes never changes a result.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from streamer.errors import NodeError, StreamerError
+from streamer.errors import NodeError
 from streamer.frame import CONTROL, Frame
 from streamer.metrics import Ring
 from streamer.node import Node, Saved, SessionInfo, State
@@ -28,8 +28,8 @@ class Cell:
     """One node in one session: its state, its inbox, and the frame or generator it is busy with."""
 
     __slots__ = (
-        "blocked", "done", "gen", "held", "inbox", "info", "name", "node", "opened", "own_clock", "position", "ring",
-        "routes", "spent", "state", "wants",
+        "batches", "blocked", "done", "gen", "held", "inbox", "info", "name", "node", "opened", "own_clock", "position",
+        "ring", "routes", "spent", "state", "wants",
     )  # fmt: skip
 
     def __init__(self, node: Node, info: SessionInfo, inbox: Inbox, routes: Routes, ring: Ring) -> None:
@@ -37,6 +37,7 @@ class Cell:
         self.inbox, self.routes, self.ring = inbox, routes, ring
         self.wants = node.wants if type(node).wants is not Node.wants else None
         self.own_clock = node.position if type(node).position is not Node.position else None
+        self.batches = type(node).step_many is not Node.step_many
         self.state: State = None
         self.gen: Iterator[Frame] | None = None
         self.held: Frame | None = None
@@ -65,7 +66,17 @@ class Cell:
         """The error with this node's name and the position of the frame it had."""
         if isinstance(error, NodeError):
             return error
-        return NodeError.wrap(self.name, error, position=self.position, session=self.info.id)
+        made = NodeError.wrap(self.name, error, position=self.position, session=self.info.id)
+        made.__cause__ = error
+        return made
+
+    def share(self, error: Exception) -> NodeError:
+        """The same for an error of a step of several sessions: each has one of its own to raise."""
+        if not isinstance(error, NodeError):
+            return self.fail(error)
+        made = NodeError(error.node, error.message, position=self.position, session=self.info.id)
+        made.exit_code, made.__cause__ = error.exit_code, error
+        return made
 
     def routes_of(self, frame: Frame) -> Sequence[Port]:
         """Where a frame goes that this node gave."""
@@ -123,44 +134,68 @@ class Cell:
 
 
 class Lane:
-    """The cells of one lane, row by row: a row is one node in every session, rows stand in the order of the edges."""
+    """The cells of one lane, row by row: a row is one node in every session, rows stand in the order of the edges.
 
-    def __init__(self, name: str, order: Sequence[str]) -> None:
+    Attributes:
+        touched: who is to be woken after a turn.
+        failed: the cells that failed in a turn, each with its error; their sessions have left the lane.
+        waiting: work that waits for this lane's thread; a turn ends early for it.
+    """
+
+    def __init__(self, name: str, order: Sequence[str], waiting: Collection[object] = ()) -> None:
         self.name = name
         self.order = tuple(order)
         self.rows: list[list[Cell]] = [[] for _ in order]
         self.touched: set[Waker] = set()
-        self.stopping = False
+        self.failed: list[tuple[Cell, NodeError]] = []
+        self.waiting = waiting
 
     def join(self, cells: Mapping[str, Cell]) -> None:
-        """Take the cells of one more session, by node name."""
+        """Take the cells of one more session, by node name; never during a turn."""
         for row, name in zip(self.rows, self.order, strict=True):
             row.append(cells[name])
 
     def leave(self, cells: Mapping[str, Cell]) -> None:
-        """Let a session go."""
-        for row, name in zip(self.rows, self.order, strict=True):
-            row.remove(cells[name])
+        """Let a session go, if it is still here; never during a turn."""
+        self._drop(cells[self.order[0]])
+
+    def _drop(self, cell: Cell) -> None:
+        """Take the session of a cell out of every row: it has the same place in all of them."""
+        row = self.rows[self.order.index(cell.name)]
+        if cell in row:
+            place = row.index(cell)
+            for each in self.rows:
+                del each[place]
 
     def turn(self) -> bool:
-        """Move frames until nothing can move; True when it stopped early to let its output go out.
+        """Move frames until nothing can move; True when it stopped early.
 
-        Raises:
-            NodeError: a node failed; with its name and the position of the frame it had.
+        It stops early to let its output go out, for work that waits for the thread, and when a node failed. A session
+        whose node failed is in `failed` and has left the lane; the others go on.
         """
         limit = _now() + SLICE
-        while not self.stopping:
+        while True:
             moved = False
             for row in self.rows:
                 if len(row) == 1:
-                    moved |= self._visit(row[0])
+                    moved |= self._visit_one(row[0])
                 elif row:
                     moved |= self._visit_many(row)
+            if self.failed:
+                for cell, _ in self.failed:
+                    self._drop(cell)
+                return True
             if not moved:
                 return False
-            if self.touched and _now() >= limit:
+            if self.waiting or (self.touched and _now() >= limit):
                 return True
-        return False
+
+    def _visit_one(self, cell: Cell) -> bool:
+        try:
+            return self._visit(cell)
+        except NodeError as error:
+            self.failed.append((cell, error))
+            return False
 
     def _visit(self, cell: Cell) -> bool:
         """Let one cell give at most one frame. True when a frame moved. This is the hop: it makes few calls."""
@@ -194,34 +229,54 @@ class Lane:
         begun: list[Cell] = []
         batch: list[tuple[Frame, State, str]] = []
         for cell in row:
-            if cell.gen is not None or cell.held is not None:
-                moved |= self._advance(cell)
+            try:
                 if cell.gen is not None or cell.held is not None:
-                    continue
-            port = cell.pick()
-            frame = None if port is None else self._take(cell, port)
-            if port is not None and frame is not None:
+                    moved |= self._advance(cell)
+                    if cell.gen is not None or cell.held is not None:
+                        continue
+                item = self._next_item(cell)
+            except NodeError as error:
+                self.failed.append((cell, error))
+                continue
+            if item is not None:
                 begun.append(cell)
-                batch.append((frame, cell.state, port.input))
-        if begun:
-            self._begin_many(begun, batch)
+                batch.append(item)
+        if begun and begun[0].batches:
+            self._begin(begun, batch)
+        else:
+            for cell, item in zip(begun, batch, strict=True):
+                self._begin((cell,), (item,))
         return moved or bool(begun)
 
-    def _begin_many(self, begun: Sequence[Cell], batch: Sequence[tuple[Frame, State, str]]) -> None:
+    def _next_item(self, cell: Cell) -> tuple[Frame, State, str] | None:
+        """What a cell takes now, as `step_many` has it; None when there is nothing."""
+        try:
+            port = cell.pick()
+        except Exception as error:
+            raise cell.fail(error) from error
+        frame = None if port is None else self._take(cell, port)
+        return None if port is None or frame is None else (frame, cell.state, port.input)
+
+    def _begin(self, begun: Sequence[Cell], batch: Sequence[tuple[Frame, State, str]]) -> None:
+        """Begin a frame in several sessions; what the step of all of them raises is the error of each."""
         started = _now()
         try:
             made: Sequence[Iterable[Frame]] = begun[0].node.step_many(batch)
-        except Exception as error:
-            raise begun[0].fail(error) from error
+            if len(made) != len(begun):
+                message = f"step_many gave {len(made)} results for {len(begun)} frames"
+                raise NodeError(begun[0].name, message)  # noqa: TRY301 - it is shared like any other
+        except Exception as error:  # noqa: BLE001 - kept for each session
+            for cell in begun:
+                self.failed.append((cell, cell.share(error) if len(begun) > 1 else cell.fail(error)))
+            return
         share = (_now() - started) / len(begun)
-        if len(made) != len(begun):
-            message = f"step_many gave {len(made)} results for {len(begun)} frames"
-            raise NodeError(begun[0].name, message, position=begun[0].position)
         for cell, frames in zip(begun, made, strict=True):
-            cell.gen = iter(frames)
             cell.spent = share
-        for cell in begun:
-            self._advance(cell)
+            try:
+                cell.gen = iter(frames)
+                self._advance(cell)
+            except Exception as error:  # noqa: BLE001 - kept for its session
+                self.failed.append((cell, cell.fail(error)))
 
     def _take(self, cell: Cell, port: Port) -> Frame | None:
         frame = cell.inbox.take(port)
@@ -259,7 +314,7 @@ class Lane:
                 continue
             try:
                 port.put(frame)
-            except StreamerError as error:
+            except Exception as error:
                 raise cell.fail(error) from error
             if port.consumer is not None:
                 self.touched.add(port.consumer)

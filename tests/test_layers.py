@@ -20,7 +20,10 @@ STREAMER_ORDER = [
     {"port", "node"},
     {"registry", "config"},
     {"lane", "graph"},
-    {"session"},
+    {"session", "driver"},
+    {"stream"},
+    {"running"},
+    {"runtime"},
     {"cli"},
 ]
 MOST_LINES = 400
