@@ -48,7 +48,7 @@ class Detector(Protocol):
         """The state of one new stream."""
 
     def step(self, tick: Samples, state: Any) -> Heard:
-        """One tick, float32 `[640]` at 16 kHz, full scale 1.0. Clipped to full scale; what is not a number is taken as 0.
+        """One tick, float32 `[640]` at 16 kHz. Clipped to full scale (1.0); what is not a number is taken as 0.
 
         Changes `state` in place.
 

@@ -61,9 +61,9 @@ def test_what_is_no_speech_is_not_taken_for_it(detector, colour):
 
 def test_ticks_give_the_scores_of_whole_chunks(detector, sentence):
     """Four ticks are five chunks: the largest score of the chunks that a tick completes is that of the tick."""
-    state, scores = detector.init_state(), []
-    for start in range(0, len(sentence) // CHUNK * CHUNK, CHUNK):
-        scores.append(detector._score(sentence[start : start + CHUNK], state))
+    state = detector.init_state()
+    starts = range(0, len(sentence) // CHUNK * CHUNK, CHUNK)
+    scores = [detector._score(sentence[start : start + CHUNK], state) for start in starts]
     heard = run(detector, sentence)
     ends = [(i + 1) * TICK // CHUNK for i in range(-1, len(heard))]
     assert [each.score for each in heard] == [max(scores[a:b]) for a, b in pairwise(ends)]
