@@ -34,11 +34,11 @@ class Outlet:
         self.seq += 1
         return made
 
-    def turn(self, position: int, *, generated: bool) -> Frame:
+    def turn(self, position: int, *, generated: bool, **meta: int) -> Frame:
         """The end of a turn: the other side goes on at `position`."""
         flags = GENERATED if generated else HEARD
         made = Frame.turn(
-            self.kind, position=position, session=self.info.id, epoch=self.epoch, seq=self.seq, flags=flags
+            self.kind, position=position, session=self.info.id, epoch=self.epoch, seq=self.seq, flags=flags, meta=meta
         )
         self.seq += 1
         return made

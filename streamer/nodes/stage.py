@@ -50,7 +50,8 @@ class StageState:
         pending: of the fine stage, the coarse tokens of frames in the making.
         done: finished frames of a tick that is not whole yet.
         generating: the turn is the model's: what was heard before has ended, and what will be waits.
-        since: of the semantic stage, the first row of what is heard again; earlier ones were sampled ahead of time.
+        since: the first row (semantic) or frame (fine: of the coarse tokens) of what is heard again that was not begun
+            before it was heard.
     """
 
     slot: int

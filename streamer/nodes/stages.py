@@ -172,7 +172,7 @@ class CoarseNode(StageNode):
         for piece in (generated[i : i + per] for i in range(0, len(generated), per)):
             yield state.out.frame(stacked(piece), piece[0].frame * FRAME_SAMPLES, generated=True)
         if frame.turns and frame.kind != ACOUSTIC:
-            yield state.out.turn(state.ticks * TICK_SAMPLES, generated=True)
+            yield state.out.turn(state.ticks * TICK_SAMPLES, generated=True, begun=state.runner.row)
         if frame.last and not any(self.is_open(state, name) for name in (ACOUSTIC, SEMANTIC, TICK)):
             yield state.out.end((state.runner.row - self.spec.span) * FRAME_SAMPLES)
 
@@ -197,30 +197,38 @@ class FineNode(StageNode):
         return Facts(inputs, frozenset(cls.emits), frozenset(cls.optional), levels_in=levels, levels_out=out)
 
     def wants(self, state: StageState) -> frozenset[str]:
-        """What was heard first, then the continuation, turn by turn: that is the order of their positions."""
-        return frozenset([ACOUSTIC if self.is_open(state, ACOUSTIC) and not state.generating else COARSE])
+        """What was heard first, then the continuation, turn by turn: that is the order of their positions.
+
+        With a delay pattern the coarse stage has begun frames that are then heard; they come while it listens.
+        """
+        if not self.is_open(state, ACOUSTIC) or state.generating:
+            return frozenset([COARSE])
+        return frozenset([ACOUSTIC, COARSE] if state.due.get(COARSE, 0) < state.since else [ACOUSTIC])
 
     def take(self, frame: Frame, state: StageState) -> None:
         """Whole stacks that were heard, or coarse tokens to make stacks of."""
         runner, split = state.runner, self.spec.cond_levels
         if frame.kind == ACOUSTIC:
-            levels, known = self.parts.codec.config.levels, state.due.get(COARSE, 0)
+            levels = self.parts.codec.config.levels
             for index, codes in self.placed(frame, state, FRAME_SAMPLES, levels, self.spec.mask_token):
-                if index >= known:  # else the coarse stage had begun this frame before it was heard
+                if index >= state.since:  # else the coarse stage had begun this frame before it was heard
                     runner.give(index, codes[:split])
                 runner.hear(index, codes[split:])
-            state.due[COARSE] = max(known, state.due.get(ACOUSTIC, 0))
-            state.generating = frame.turns
+                state.pending.pop(index, None)
+            if frame.turns or frame.last:
+                runner.sample_until(state.due.get(COARSE, 0))
+                state.due[COARSE] = max(state.due.get(COARSE, 0), state.due.get(ACOUSTIC, 0))
+                state.generating = frame.turns
             return
         for index, codes in self.placed(frame, state, FRAME_SAMPLES, split, self.spec.cond_mask):
             runner.give(index, codes)
-            runner.sample_until(index + 1)
-            if index >= runner.row and codes[0] != self.spec.cond_mask:
+            if state.generating or not self.is_open(state, ACOUSTIC):
+                runner.sample_until(index + 1)
+            if index >= max(runner.row, state.due.get(ACOUSTIC, 0)) and codes[0] != self.spec.cond_mask:
                 state.pending[index] = codes
         if frame.turns:
             state.generating = False
-            state.due[ACOUSTIC] = frame.position // FRAME_SAMPLES
-            state.pending = {index: codes for index, codes in state.pending.items() if index < state.due[ACOUSTIC]}
+            state.due[ACOUSTIC], state.since = frame.position // FRAME_SAMPLES, int(frame.meta.get("begun") or 0)
 
     def give(self, frame: Frame, state: StageState, done: list[Emitted]) -> Iterable[Frame]:
         """Whole stacks, a tick at a time."""
