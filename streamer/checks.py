@@ -72,7 +72,7 @@ def plan(loaded: Loaded, registry: Registry, *, slots: int = 1) -> Plan:
         raise loaded.error(("nodes",), "a graph needs at least a source and a sink; there are no nodes")
     types = {name: _type(loaded, registry, name) for name in loaded.config.nodes}
     settings = {name: node_settings(loaded, name, kind.Config) for name, kind in types.items()}
-    builds = _builds(loaded, slots)
+    builds = _builds(loaded, slots, types)
     facts = {name: kind.facts(settings[name], builds[name]) for name, kind in types.items()}
     draft, where = _ports(loaded, types, facts)
     _check_ends(loaded, types)
@@ -94,12 +94,14 @@ def _type(loaded: Loaded, registry: Registry, name: str) -> NodeType:
         raise loaded.error(("nodes", name, "type"), error.message) from error
 
 
-def _builds(loaded: Loaded, slots: int) -> dict[str, Build]:
+def _builds(loaded: Loaded, slots: int, types: Mapping[str, NodeType]) -> dict[str, Build]:
     config = loaded.config
     session = SessionInfo(**config.session.model_dump())
     shared: dict[str, Any] = {}
+    live = any(kind.live for kind in types.values() if issubclass(kind, Source))
     return {
-        name: Build(name, config.bundle, config.engine, session, slots, loaded.base, shared) for name in config.nodes
+        name: Build(name, config.bundle, config.engine, session, slots, loaded.base, shared, live)
+        for name in config.nodes
     }
 
 

@@ -70,6 +70,7 @@ class Build:
         slots: how many sessions the graph should be ready for.
         base: folder that relative paths of the config start from.
         shared: one dict per graph, so that nodes can share a loaded model.
+        live: a source of the graph goes by the wall clock, and is the clock of all that follows.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Build:
     slots: int = 1
     base: str = "."
     shared: dict[str, Any] = field(default_factory=dict, compare=False)
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
