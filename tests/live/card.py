@@ -127,8 +127,8 @@ class Card:
         self._keepers = [
             self._spawn("pacat", "--playback", *RAW, "-d", sink, "/dev/zero") for sink in ("mic_in", "speaker")
         ]
-        for sink in ("mic_in", "speaker"):
-            until(lambda sink=sink: self._awake(sink), f"the sink {sink} to run")
+        for source in ("vmic", "speaker.monitor"):
+            self._settle(source)
 
     def kill(self):
         """The device vanishes: the daemon is killed, and everything that was connected to it ends."""
@@ -153,9 +153,20 @@ class Card:
         command = ["pactl", *(str(each) for each in arguments)]
         return subprocess.run(command, env=self.env, capture_output=True, text=True, check=check, timeout=PATIENCE)
 
-    def _awake(self, sink):
-        lines = self.pactl("list", "short", "sinks").stdout.splitlines()
-        return any(line.split("\t")[1] == sink and line.endswith("RUNNING") for line in lines)
+    def _settle(self, source):
+        """A sink renders two seconds at once before it notices that somebody wants short blocks: wait that long."""
+        grown = []
+        with self.recording(source) as tape:
+            size = 0
+
+            def steady():
+                nonlocal size
+                time.sleep(0.05)
+                size, before = tape.file.stat().st_size, size
+                grown.append(size > before)
+                return all(grown[-6:]) and len(grown) >= 6
+
+            until(steady, f"{source} to give sound steadily")
 
     def _spawn(self, *command, **options):
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
