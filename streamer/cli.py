@@ -84,12 +84,22 @@ def run(
     realtime: Annotated[bool, typer.Option("--realtime", help="pace the sources by the wall clock")] = False,
     plugins: Plugins = None,
     host: Host = None,
+    for_seconds: Annotated[
+        float | None,
+        typer.Option("--for", parser=_number, metavar="S", help="live configs: end after so much time by the clock"),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run a config: one session from its sources to its sinks.
+    """Run a config: one session from its sources to its sinks; with a microphone or speaker, live until it is ended.
 
-    Progress and logs go to standard error. When a sink writes sound to standard output, the summary does too.
+    Progress and logs go to standard error, the summary to standard output; that goes to standard error too when a sink
+    writes sound to standard output.
+
+    Live: on a terminal there is a view with keys (? lists them). --seconds is the length of each continuation. --json
+    gives no view but one status object a second ("event": "status") and the summary as the last line ("event":
+    "summary"). Ctrl-C, SIGTERM and SIGHUP finish what is being written and end with 130, 143 and 143; a second one cuts
+    it off.
     """
     from streamer.commands.load import Request
     from streamer.commands.run import run as command
@@ -107,6 +117,7 @@ def run(
         seed=seed,
         chunk_ms=chunk_ms,
         realtime=realtime,
+        for_seconds=for_seconds,
     )
     command(request, quiet=quiet, as_json=as_json)
 
@@ -185,6 +196,70 @@ def bench(
 
     request = Request(config, tuple(sets or ()), bundle, plugins, input=input, seconds=seconds, seed=seed)
     command(request, repeat=repeat, model=model, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+@guarded
+def serve(
+    *,
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME_OR_PATH", help="a model that visitors may choose, the first unasked; may be repeated"
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="other than loopback needs a token and TLS")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(parser=_whole, metavar="N", help="0: any free one")] = 8000,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="a name under which visitors reach it; may be repeated"),
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="what visitors must know; better in STREAMER_TOKEN")
+    ] = None,
+    certfile: Annotated[str | None, typer.Option(metavar="FILE", help="certificate chain for TLS, PEM")] = None,
+    keyfile: Annotated[str | None, typer.Option(metavar="FILE", help="its private key, PEM")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="a proxy in front ends TLS and says where visitors come from")
+    ] = False,
+    limit: Annotated[int, typer.Option(parser=_whole, metavar="N", help="visitors at once")] = 2,
+    per_address: Annotated[
+        int | None, typer.Option(parser=_whole, metavar="N", help="of these from one address; default: no such limit")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(parser=_number, metavar="M", help="length of a visit; default: no limit")
+    ] = None,
+    guidance: Annotated[
+        bool, typer.Option("--guidance", help="let visitors change the guidance; stages then take twice their time")
+    ] = False,
+    sets: Sets = None,
+    plugins: Plugins = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Serve a page with microphone and speakers, for a few visitors at once."""
+    from streamer.commands.serve import Serving
+    from streamer.commands.serve import serve as command
+
+    asked = Serving(
+        bundles=tuple(bundle or ()),
+        host=host,
+        port=port,
+        names=tuple(name or ()),
+        token=token,
+        certfile=certfile,
+        keyfile=keyfile,
+        behind_proxy=behind_proxy,
+        limit=limit,
+        per_address=per_address,
+        minutes=minutes,
+        guidance=guidance,
+        sets=tuple(sets or ()),
+        plugins=plugins,
+    )
+    command(asked, quiet=quiet, as_json=as_json)
 
 
 def main() -> None:

@@ -177,7 +177,7 @@ def _override(raw: dict[str, Any], lines: dict[Path_, int], text: str) -> None:
     parts = dotted.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(f"--set {text!r} is not of the form PATH=VALUE, for instance session.seed=7")
-    value = read_yaml(value_text, {}, "--set")
+    value = _value(value_text)
     if parts[0] not in Config.model_fields:
         raise ConfigError(f"--set: {unknown('key', parts[0], Config.model_fields)}", path=dotted)
     if parts[0] == "nodes" and len(parts) > 1 and parts[1] not in (raw.get("nodes") or {}):
@@ -187,6 +187,14 @@ def _override(raw: dict[str, Any], lines: dict[Path_, int], text: str) -> None:
         here = _descend(here, part, parts[: depth + 1])
     _assign(here, parts[-1], value, dotted)
     lines[tuple(int(p) if p.isdigit() else p for p in parts)] = 0  # 0: not from the file
+
+
+def _value(text: str) -> Any:
+    """A value as YAML, but one line is never a block mapping and holds no comment: names of devices look like both."""
+    plain = text.strip()
+    if plain[:1] not in ("{", "[", '"', "'") and (": " in plain or " #" in plain or plain.endswith(":")):
+        return plain
+    return read_yaml(text, {}, "--set")
 
 
 def _descend(here: Any, part: str, done: list[str]) -> Any:

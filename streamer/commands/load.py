@@ -17,6 +17,7 @@ from streamer.registry import Registry
 
 FOLLOW_INPUT: Final = ("reconstruct", "resynthesize")  # modes whose output is as long as their input
 LEAST_SECONDS: Final = 0.04  # one tick
+LONGEST_RUN: Final = 366 * 86_400.0
 ENDS: Final[dict[str, type[Source | Sink]]] = {"input": Source, "output": Sink}
 
 
@@ -36,6 +37,7 @@ class Request:
     seed: int | None = None
     chunk_ms: float | None = None
     realtime: bool = False
+    for_seconds: float | None = None
 
 
 def registry_for(plugins: str | None = None) -> Registry:
@@ -75,6 +77,7 @@ def graph_for(request: Request) -> Graph:
         loaded = configs.load(request.config, (*request.sets, *_overrides(request), *ends))
     _check_host(loaded, request.host)
     _check_seconds(loaded, request)
+    _check_for(request.for_seconds)
     return Graph.load(loaded, registry)
 
 
@@ -171,6 +174,11 @@ def _check_host(loaded: Loaded, host: str | None) -> None:
     if elsewhere:
         message = f"{', '.join(elsewhere)} run elsewhere, and this version has no node that carries frames there; "
         raise loaded.error(("hosts", host), message + "leave --host out to run everything here")
+
+
+def _check_for(seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds <= LONGEST_RUN:
+        raise ConfigError(f"--for {seconds:g}: expected seconds of wall time, above 0 and at most {LONGEST_RUN:g}")
 
 
 def _check_seconds(loaded: Loaded, request: Request) -> None:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 import structlog
+
+
+class Stream(Protocol):
+    """What a log can be written to."""
+
+    def write(self, text: str, /) -> int:
+        """Take text, lines with their ends."""
+
+    def flush(self) -> None:
+        """Hold nothing back."""
 
 
 class _Stderr:
@@ -22,11 +32,16 @@ class _Stderr:
 _STDERR = _Stderr()
 
 
-def configure(*, quiet: bool = False) -> None:
-    """Send the logs of this process to standard error; with `quiet`, only errors."""
-    terminal = sys.stderr.isatty()
+def configure(*, quiet: bool = False, into: Stream | None = None) -> None:
+    """Send the logs of this process to standard error; with `quiet`, only errors.
+
+    Args:
+        quiet: only errors.
+        into: where they go instead, as for a terminal but without colour.
+    """
+    terminal = into is not None or sys.stderr.isatty()
     renderer: Any = (
-        structlog.dev.ConsoleRenderer()
+        structlog.dev.ConsoleRenderer(colors=into is None)
         if terminal
         else structlog.processors.LogfmtRenderer(key_order=["time", "level", "event"])
     )
@@ -37,6 +52,6 @@ def configure(*, quiet: bool = False) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR if quiet else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _STDERR)),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _STDERR if into is None else into)),
         cache_logger_on_first_use=False,
     )

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import shlex
 import signal
-import sys
-from pathlib import Path
 from typing import Any, Final
 
-import structlog
 import typer
 
-from streamer.commands import logs
+from streamer.commands import live, logs
 from streamer.commands.exits import INTERRUPTED, TERMINATED, say, terminable
 from streamer.commands.load import FOLLOW_INPUT, Request, graph_for
+from streamer.commands.outcome import carries_sound, files_of, node_settings, peak_rss_mb, rounded
 from streamer.commands.progress import Watch
+from streamer.errors import ConfigError
 from streamer.graph import Graph
-from streamer.node import Sink
 from streamer.runtime import run as run_sessions
 from streamer.session import Session
 
 CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
-NEVER_KEPT: Final = ("path", "chunk_ms", "realtime", "snapshots")  # settings that do not change the sound
-METADATA_BYTES: Final = 1000  # of the nodes' settings; a sound file holds about 1900 in all
 
 
 def run(request: Request, *, quiet: bool = False, as_json: bool = False) -> None:
-    """Run one session and say how it went.
+    """Run one session and say how it went; a graph with live ends runs until it is told to end, see `live`.
 
     Args:
         request: what was asked for.
@@ -42,9 +37,17 @@ def run(request: Request, *, quiet: bool = False, as_json: bool = False) -> None
     logs.configure(quiet=quiet)
     with Watch(enabled=not quiet) as watch, terminable():
         graph = graph_for(request)
-        session = Session(graph, extra={"settings": node_settings(graph)})
-        watch.follow(session)
-        ended_by = play(graph, session)
+        if live.is_live(graph):
+            graph.build()
+            session = None
+        else:
+            _check_not_for(request, graph)
+            session = Session(graph, extra={"settings": node_settings(graph)})
+            watch.follow(session)
+            ended_by = play(graph, session)
+    if session is None:
+        live.run(request, graph, quiet=quiet, as_json=as_json)
+        return
     if ended_by is not None and session.status != "ended":
         say("ended by a signal; what was being written is removed")
         raise typer.Exit(CODES[ended_by])
@@ -56,6 +59,13 @@ def run(request: Request, *, quiet: bool = False, as_json: bool = False) -> None
         typer.echo(summary(request, found), err=to_stderr)
     if ended_by is not None:
         raise typer.Exit(CODES[ended_by])
+
+
+def _check_not_for(request: Request, graph: Graph) -> None:
+    """Refuse `--for` where the input ends by itself."""
+    if request.for_seconds is not None:
+        message = "--for: no source or sink of this config is live (goes by the wall clock), so it ends with its input"
+        raise ConfigError(f"{message}; leave --for out", file=graph.plan.loaded.file)
 
 
 def play(graph: Graph, session: Session) -> signal.Signals | None:
@@ -94,32 +104,11 @@ async def _drive(graph: Graph, session: Session) -> signal.Signals | None:
     return got[-1] if got else None
 
 
-def node_settings(graph: Graph) -> dict[str, str | int | float | bool | None]:
-    """What repeats the sound beside the session's settings, for the file's metadata: flat, no path, no time."""
-    loaded = graph.plan.loaded
-    found: dict[str, str | int | float | bool | None] = {"config": loaded.file}
-    for name, entry in loaded.config.nodes.items():
-        for key, value in entry.own.items():
-            if key not in NEVER_KEPT and isinstance(value, (str, int, float)):
-                found[f"{name}.{key}"] = Path(value).name if key == "bundle" and isinstance(value, str) else value
-    if len(json.dumps(found)) > METADATA_BYTES:
-        structlog.get_logger().warning("metadata", note="the nodes' settings are too long and are left out")
-        return {"config": loaded.file}
-    return found
-
-
-def carries_sound(graph: Graph) -> bool:
-    """Whether standard output is where a sink writes to."""
-    return any(getattr(graph.plan.settings[name], "path", None) == "-" for name in graph.plan.names(Sink))
-
-
 def output_of(request: Request, graph: Graph) -> str | None:
     """The file that holds the result; None when it went to standard output or to no file."""
     if request.output is not None:
         return None if request.output == "-" else request.output
-    sinks = sorted(graph.plan.names(Sink), key=lambda name: name != "output")
-    paths = [getattr(graph.plan.settings[name], "path", None) for name in sinks]
-    return next((path for path in paths if isinstance(path, str) and path not in ("", "-")), None)
+    return next(iter(files_of(graph)), None)
 
 
 def result(request: Request, graph: Graph, session: Session) -> dict[str, Any]:
@@ -143,24 +132,14 @@ def result(request: Request, graph: Graph, session: Session) -> dict[str, Any]:
         "heard_s": heard,
         "generated_s": report["generated_seconds"],
         "wall_s": round(metrics.marks["end"] - metrics.marks["start"], 4),
-        "rtf": _rounded(metrics.rtf, 4),
-        "first_sample_ms": None if follows else _rounded(metrics.first_sample_ms, 2),
+        "rtf": rounded(metrics.rtf, 4),
+        "first_sample_ms": None if follows else rounded(metrics.first_sample_ms, 2),
         "tick_ms": _percentiles(report["tick_ms"]),
         "node_ms": {name: _percentiles(found) for name, found in report["nodes"].items()},
         "dropped": report["dropped"],
         "counters": report["counters"],
         "peak_rss_mb": peak_rss_mb(),
     }
-
-
-def peak_rss_mb() -> float:
-    """The most memory this process has held, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
 
 
 def _percentiles(found: dict[str, float]) -> dict[str, float]:
