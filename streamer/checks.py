@@ -52,13 +52,14 @@ class Plan:
         return frozenset(port.input for port in self.ports if port.consumer == name)
 
 
-def plan(loaded: Loaded, registry: Registry, *, slots: int = 1) -> Plan:
+def plan(loaded: Loaded, registry: Registry, *, slots: int = 1, shared: dict[str, Any] | None = None) -> Plan:
     """Check a config against the node types.
 
     Args:
         loaded: the config.
         registry: node types; plugins that the config names are added.
         slots: how many sessions the graph should be ready for.
+        shared: what its nodes share; that of another graph lets them use the models it has loaded.
 
     Raises:
         ConfigError: with line, path, what came, what was expected.
@@ -72,7 +73,7 @@ def plan(loaded: Loaded, registry: Registry, *, slots: int = 1) -> Plan:
         raise loaded.error(("nodes",), "a graph needs at least a source and a sink; there are no nodes")
     types = {name: _type(loaded, registry, name) for name in loaded.config.nodes}
     settings = {name: node_settings(loaded, name, kind.Config) for name, kind in types.items()}
-    builds = _builds(loaded, slots, types)
+    builds = _builds(loaded, slots, {} if shared is None else shared, types)
     facts = {name: kind.facts(settings[name], builds[name]) for name, kind in types.items()}
     draft, where = _ports(loaded, types, facts)
     _check_ends(loaded, types)
@@ -94,10 +95,9 @@ def _type(loaded: Loaded, registry: Registry, name: str) -> NodeType:
         raise loaded.error(("nodes", name, "type"), error.message) from error
 
 
-def _builds(loaded: Loaded, slots: int, types: Mapping[str, NodeType]) -> dict[str, Build]:
+def _builds(loaded: Loaded, slots: int, shared: dict[str, Any], types: Mapping[str, NodeType]) -> dict[str, Build]:
     config = loaded.config
     session = SessionInfo(**config.session.model_dump())
-    shared: dict[str, Any] = {}
     live = any(kind.live for kind in types.values() if issubclass(kind, Source))
     return {
         name: Build(name, config.bundle, config.engine, session, slots, loaded.base, shared, live)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from streamer import checks, config, draw
 from streamer.checks import Plan
@@ -38,6 +38,7 @@ class Graph:
         *,
         overrides: Iterable[str] = (),
         slots: int = 1,
+        shared: dict[str, Any] | None = None,
     ) -> Graph:
         """Read and check a config; nothing is built yet.
 
@@ -46,13 +47,14 @@ class Graph:
             registry: node types; the built-in ones by default.
             overrides: `PATH=VALUE` texts.
             slots: how many sessions it should be ready for.
+            shared: what its nodes share; graphs given the same dict load a model once, with these slots in all.
 
         Raises:
             ConfigError: what is wrong, where, and what was expected.
         """
         loaded = source if isinstance(source, Loaded) else config.load(source, overrides)
         known = Registry.with_builtins() if registry is None else registry
-        return cls(checks.plan(loaded, known, slots=slots))
+        return cls(checks.plan(loaded, known, slots=slots, shared=shared))
 
     @classmethod
     def parse(

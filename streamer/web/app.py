@@ -1,0 +1,126 @@
+"""The ASGI application: the page and its files, the socket, the metrics and the health. Nothing else is served."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from streamer.web.security import Guard
+from streamer.web.service import Service
+from streamer.web.visitor import Visitor
+
+PAGE: Final = "index.html"
+TYPES: Final[Mapping[str, str]] = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".webmanifest": "application/manifest+json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".wav": "audio/wav",
+    ".woff2": "font/woff2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file of the page, in memory."""
+
+    data: bytes
+    kind: str
+    tag: str
+
+
+def assets() -> dict[str, Asset]:
+    """The files of the page by name: those of the package's folder that have a known type. A request only picks one."""
+    made: dict[str, Asset] = {}
+    for entry in sorted(resources.files("streamer.web").joinpath("static").iterdir(), key=lambda entry: entry.name):
+        kind = TYPES.get("." + entry.name.rpartition(".")[2])
+        if kind is not None and entry.is_file():
+            data = entry.read_bytes()
+            made[entry.name] = Asset(data, kind, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+    return made
+
+
+def create_app(service: Service) -> Starlette:
+    """The application of a server. Its lifespan loads the first bundle, and at its end says bye to everybody."""
+    files = assets()
+
+    def give(request: Request, name: str) -> Response:
+        found = files.get(name)
+        if found is None:
+            return PlainTextResponse("There is no such file.\n", 404)
+        headers = {"cache-control": "no-cache", "etag": found.tag}
+        if request.headers.get("if-none-match") == found.tag:
+            return Response(status_code=304, headers=headers)
+        return Response(found.data, headers=headers, media_type=found.kind)
+
+    async def page(request: Request) -> Response:
+        return give(request, PAGE)
+
+    async def static(request: Request) -> Response:
+        return give(request, request.path_params["name"])
+
+    async def metrics(request: Request) -> Response:
+        if not service.access.knows_token(_bearer(request)):
+            return PlainTextResponse("Send the token as Authorization: Bearer.\n", 401, {"www-authenticate": "Bearer"})
+        return Response(service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8", headers=_fresh())
+
+    async def health(request: Request) -> Response:
+        _ = request
+        found = service.health()
+        return JSONResponse(found, 200 if found["ready"] else 503, _fresh())
+
+    async def socket(websocket: WebSocket) -> None:
+        host, origin = websocket.headers.get("host", ""), websocket.headers.get("origin")
+        if not service.access.knows_origin(origin, host):
+            service.meters.refused.labels("origin").inc()
+            await websocket.send_denial_response(PlainTextResponse("Only this server's own page may do that.\n", 403))
+            return
+        await websocket.accept()
+        await Visitor(websocket, service, websocket.client.host if websocket.client else "").visit()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        _ = app
+        async with service.rooms:
+            warming = asyncio.create_task(service.warm(), name="warm")
+            yield
+            await service.end()
+            warming.cancel()
+            await asyncio.wait({warming})
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/static/{name}", static),
+            Route("/metrics", metrics),
+            Route("/healthz", health),
+            WebSocketRoute("/ws", socket),
+        ],
+        middleware=[Middleware(Guard, access=service.access)],
+        lifespan=lifespan,
+    )
+
+
+def _bearer(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else None
+
+
+def _fresh() -> dict[str, str]:
+    return {"cache-control": "no-store"}
