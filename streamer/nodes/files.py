@@ -34,7 +34,7 @@ from streamer.nodes.feed import (
     true_length,
 )
 
-__all__ = ["FileSink", "FileSource"]
+__all__ = ["FileSink", "FileSource", "forced_voice"]
 
 READ_AHEAD = SAMPLE_RATE  # samples that one trip to the reading thread brings when nothing is paced
 
@@ -81,7 +81,7 @@ class FileSource(Source):
         """
         feed = TickFeed(ctx, limit=prompt_limit(ctx))
         with says_it_as_ours():
-            for frame in await self._voice(feed, ctx):
+            for frame in await forced_voice(feed, ctx, self.build.base):
                 yield frame
             reader = AudioReader(self.path, limit=feed.limit)
             async for chunk in self._paced(reader):
@@ -92,12 +92,6 @@ class FileSource(Source):
         true_length(self.build)[ctx.id] = feed.taken
         for frame in feed.finish(rest):
             yield frame
-
-    async def _voice(self, feed: TickFeed, ctx: SessionInfo) -> list[Frame]:
-        if ctx.mode != "resynthesize" or ctx.voice is None:
-            return []
-        samples = await asyncio.to_thread(read_audio, _find(ctx.voice, self.build.base))
-        return list(feed.voice(samples))
 
     async def _paced(self, reader: AudioReader) -> AsyncIterator[Samples]:
         """The chunks of the file; in real time each one comes when its last sample would have been heard."""
@@ -281,6 +275,18 @@ def settings_of(ctx: SessionInfo, build: Build) -> dict[str, Any]:
         "include_prompt": ctx.include_prompt,
     }
     return known | dict(ctx.extra.get("settings", {}))
+
+
+async def forced_voice(feed: TickFeed, ctx: SessionInfo, base: str) -> list[Frame]:
+    """The frames of the session's voice, which come before what is heard; none but in mode `resynthesize`.
+
+    Raises:
+        InputError: of `audiolm`: the file cannot be read.
+    """
+    if ctx.mode != "resynthesize" or ctx.voice is None:
+        return []
+    samples = await asyncio.to_thread(read_audio, _find(ctx.voice, base))
+    return list(feed.voice(samples))
 
 
 def _find(path: str, base: str) -> Path:
