@@ -21,10 +21,14 @@ BUILT_IN = {
     "clock": "streamer.nodes.clock:ClockSource",
     "file": "streamer.nodes.files:FileSource",
     "file_out": "streamer.nodes.files:FileSink",
+    "microphone": "streamer.nodes.microphone:MicrophoneSource",
     "pcm_in": "streamer.nodes.pcm:PcmSource",
     "pcm_out": "streamer.nodes.pcm:PcmSink",
     "record": "streamer.nodes.record:RecordSink",
     "replay": "streamer.nodes.record:ReplaySource",
+    "speaker": "streamer.nodes.speaker:SpeakerSink",
+    "web_in": "streamer.nodes.web:WebSource",
+    "web_out": "streamer.nodes.web:WebSink",
 }
 
 
