@@ -226,10 +226,14 @@ def serve(
     ] = False,
     limit: Annotated[int, typer.Option(parser=_whole, metavar="N", help="visitors at once")] = 2,
     per_address: Annotated[
-        int | None, typer.Option(parser=_whole, metavar="N", help="of these from one address; default: no such limit")
+        int | None,
+        typer.Option(
+            parser=_whole, metavar="N", help="of these from one address; default: all but one, on loopback all"
+        ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(parser=_number, metavar="M", help="length of a visit; default: no limit")
+        float | None,
+        typer.Option(parser=_number, metavar="M", help="length of a visit; default: 10, on loopback no limit"),
     ] = None,
     guidance: Annotated[
         bool, typer.Option("--guidance", help="let visitors change the guidance; stages then take twice their time")
