@@ -174,6 +174,15 @@ def schema() -> None:
 
 @app.command()
 @guarded
+def devices(as_json: Json = False) -> None:
+    """List the sound devices: inputs, outputs, channels, rates, latencies, and which are the defaults."""
+    from streamer.commands.devices import devices as command
+
+    command(as_json=as_json)
+
+
+@app.command()
+@guarded
 def bench(
     config: Config = "continue_file",
     *,
