@@ -1,25 +1,27 @@
-"""A plugin with fake live ends of a few lines: a microphone with ticks in real time, a stage that takes turns, a speaker."""
+"""A plugin with fake live ends: a microphone that ticks in real time, a stage that takes turns, a speaker."""
+
+# ruff: noqa: RUF012
 
 import asyncio
 from types import SimpleNamespace
 
 import numpy as np
 
-from streamer import GENERATED, Frame, InputError, Node, Settings, Sink, Source
+from streamer import GENERATED, Frame, InputError, Node, Registry, Settings, Sink, Source
 
 TICK = 640
 
 
 class MicSettings(Settings):
     tick_s: float = 0.002
-    fail_first: int = 0
+    fail_sessions: list[int] = []
     fail_after: int = -1
     ends_after: int = -1
     device: str | int | None = None
 
 
 class Mic(Source):
-    """Ticks by the wall clock; the first `fail_first` sessions fail, and each session after `fail_after` ticks."""
+    """Ticks by the wall clock; the sessions of these numbers fail, and each one after `fail_after` ticks."""
 
     type_name = "fake_mic"
     emits = ("audio",)
@@ -37,7 +39,7 @@ class Mic(Source):
         ctx.metrics.gauge(f"{self.name}.device", f"fake {self.config.device!r}")
         ctx.metrics.gauge(f"{self.name}.connected", value=True)
         ctx.metrics.gauge(f"{self.name}.level_db", float("-inf"))
-        if self.sessions <= self.config.fail_first:
+        if self.sessions in self.config.fail_sessions:
             raise InputError("the microphone caught fire")
         at = 0
         while at != self.config.ends_after:
@@ -103,3 +105,9 @@ class Speaker(Sink):
 def register(registry):
     for kind in (Mic, Brain, Speaker):
         registry.add(kind)
+
+
+def registry():
+    made = Registry.with_builtins()
+    register(made)
+    return made
