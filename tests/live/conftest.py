@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from card import Card, missing, quit_
+from program import Service
 
 ASSETS = Path(__file__).parents[2] / "assets"
 IN_PROCESS = ("XDG_RUNTIME_DIR", "PULSE_RUNTIME_PATH", "HOME", "PULSE_SOURCE", "PULSE_SINK")
@@ -63,6 +64,12 @@ def live(card):
         for pipe in (process.stdout, process.stderr, process.stdin):
             if pipe is not None:
                 pipe.close()
+
+
+@pytest.fixture
+def service(live, tmp_path):
+    """`service("run", config, ...)`: the program on the card with `--json`, as a `program.Service`."""
+    return lambda *arguments: Service(live, tmp_path / "service", arguments)
 
 
 @pytest.fixture(scope="session")
