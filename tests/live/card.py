@@ -30,7 +30,9 @@ set-default-source vmic
 """
 DAEMON = ("--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--use-pid-file=no", "--realtime=no",
           "--high-priority=no", "--log-target=stderr", "--log-level=error")  # fmt: skip
-RAW = ("--raw", "--format=s16le", f"--rate={RATE}", "--channels=1", "--latency-msec=10")
+RAW = ("--raw", "--format=s16le", f"--rate={RATE}", "--channels=1")
+PROMPT = (*RAW, "--latency-msec=10")  # as quick as the program under test
+EASY = (*RAW, "--latency-msec=60")  # no underrun on a busy machine
 
 
 def missing():
@@ -125,7 +127,7 @@ class Card:
             self.daemon = self._spawn("pulseaudio", "-n", "-F", self.folder / "card.pa", *DAEMON, stderr=log)
         until(lambda: self.up, "the sound server to answer; see pulse.log")
         self._keepers = [
-            self._spawn("pacat", "--playback", *RAW, "-d", sink, "/dev/zero") for sink in ("mic_in", "speaker")
+            self._spawn("pacat", "--playback", *PROMPT, "-d", sink, "/dev/zero") for sink in ("mic_in", "speaker")
         ]
         for source in ("vmic", "speaker.monitor"):
             self._settle(source)
@@ -185,7 +187,7 @@ class Card:
         """
         raw = self._file("played")
         raw.write_bytes(np.rint(samples_of(sound).clip(-1, 1) * 32767).astype("<i2").tobytes())
-        player = self._spawn("pacat", "--playback", *RAW, "-d", "mic_in", raw)
+        player = self._spawn("pacat", "--playback", *EASY, "-d", "mic_in", raw)
         self._others.append(player)
         if wait:
             player.wait(120)
@@ -196,7 +198,7 @@ class Card:
         """Record what is played on the speaker: inside, a `Tape` that grows."""
         tape = Tape(self._file("recorded"))
         with tape.file.open("wb") as out:
-            recorder = self._spawn("parec", *RAW, "-d", source, stdout=out)
+            recorder = self._spawn("parec", *PROMPT, "-d", source, stdout=out)
         self._others.append(recorder)
         try:
             until(lambda: tape.file.stat().st_size > 0, "the recorder to begin")

@@ -6,7 +6,7 @@ import subprocess
 
 from card import until
 
-LOADING = 90.0  # seconds that a bundle may take to load on a busy machine
+LOADING = 60.0  # seconds that a bundle may take to load on a busy machine
 
 
 class Service:

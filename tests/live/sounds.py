@@ -1,7 +1,7 @@
 """Whether a recording holds a sound, and whether it clicks."""
 
 import numpy as np
-from card import RATE
+from card import RATE, samples_of, until
 
 STEP = RATE // 100
 CLICK_DB = -80.0  # what is made at 16 kHz leaves -100 dBFS above 9.5 kHz; a cut in it -60 or more
@@ -20,6 +20,25 @@ def likeness(heard, played):
     found = [float(np.corrcoef(one[start : start + len(two)], two[: len(one)])[0, 1]) for start in starts]
     best = int(np.nanargmax(found))
     return found[best], best / 100
+
+
+def heard_through(card, sound, least=0.8, patience=45.0):
+    """Say `sound` into the microphone until the speaker gives it again as a whole: what was recorded then.
+
+    A machine that is busy with other things may break up one or the other attempt.
+    """
+    said = samples_of(sound)
+
+    def attempt():
+        with card.recording() as tape:
+            card.play(sound)
+            tape.wait(lambda heard: len(heard) > len(said) + RATE, "the recording")
+            heard = tape.samples
+        return [heard] if likeness(heard, said)[0] > least else None
+
+    return until(lambda: [heard] if (heard := attempt()) is not None else None, "the sound to come through", patience)[
+        0
+    ]
 
 
 def clicks(sound):

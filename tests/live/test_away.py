@@ -3,8 +3,7 @@
 import os
 import signal
 
-from card import RATE, samples_of, until
-from sounds import likeness
+from sounds import heard_through
 
 
 def gone(status):
@@ -23,7 +22,7 @@ def test_the_sound_server_is_killed_and_comes_back(service, card, speech):
     made.until(lambda status: status["run_s"] > away["run_s"] + 2, "the session to live on without a device")
     card.restart()
     made.until(there, "the program to notice that the device is back")
-    until(lambda: sounds_again(card, speech), "speech to go through again", 90)
+    heard_through(card, speech)
     code, summary = made.stop()
     assert code == 130
     assert summary["sessions"] == 1
@@ -35,14 +34,6 @@ def test_the_sound_server_is_killed_and_comes_back(service, card, speech):
     assert "ALSA lib" not in said
 
 
-def sounds_again(card, speech):
-    said = samples_of(speech)
-    with card.recording() as tape:
-        card.play(speech)
-        tape.wait(lambda heard: len(heard) > len(said) + RATE, "the recording")
-        return likeness(tape.samples, said)[0] > 0.8
-
-
 def test_a_sound_server_that_stands_still_does_not_hold_up_the_end(service, card):
     made = service("run", "duplex", "--set", "nodes.mic.echo=off")
     made.running()
@@ -51,4 +42,4 @@ def test_a_sound_server_that_stands_still_does_not_hold_up_the_end(service, card
         made.until(gone, "the program to notice that the device is silent")
         assert made.stop()[0] == 130
     finally:
-        os.kill(card.daemon.pid, signal.SIGCONT)
+        card.kill()  # the next test gets a fresh one
