@@ -2,8 +2,8 @@
 
 The thread looks ten times a second whether every device is still there. When one has vanished it says so once and
 opens it again by name, with longer and longer waits in between. PortAudio renews its list of devices only when it is
-initialised again, so the other streams are opened again too, but not before a process of its own has seen the device
-come back. Knows no frames, no 16 kHz and no session.
+initialised again, so the other streams are opened again too, but not before a process of its own has seen that the
+device is back. Knows no frames, no 16 kHz and no session.
 """
 
 from __future__ import annotations
@@ -192,17 +192,15 @@ class Host:
         self._delay = min(2 * self._delay, MOST_DELAY)
 
     def _worth_it(self, lost: Sequence[Line]) -> bool:
-        """Whether to try: where that interrupts other streams, only when a process has seen a device come back."""
+        """Whether to try: where that interrupts other streams, only when a process has seen that it will do."""
         if len(lost) == len(self._lines):
             self._drop_probe()
             return True
         if self._probe is None:
-            self._probe = self._backend.outside()
+            self._probe = self._backend.outside([(each.key, each.direction, each.rate, each.channels) for each in lost])
         if not self._probe.ready:
             return False
-        devices = self._probe.devices()
-        self._probe = None
-        found = any(_among(devices, line) is not None for line in lost)
+        found, self._probe = self._probe.found, None
         if not found:
             self._wait_longer()
         return found

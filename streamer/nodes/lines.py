@@ -6,6 +6,7 @@ converted here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -67,7 +68,7 @@ def _either(numbers: list[int]) -> str:
     return " or ".join(str(each) for each in numbers)
 
 
-class Line:
+class Line(ABC):
     """One stream to or from a device; `close` ends it.
 
     Attributes:
@@ -97,9 +98,9 @@ class Line:
         """What finds the device again: its name, since numbers change; None: whichever is the default then."""
         return None if self.wanted.device is None else self.name
 
+    @abstractmethod
     def callback(self, data: bytes | None, count: int, times: Any, status: int) -> tuple[bytes | None, int]:
         """Copy one block; called by PortAudio in a thread of its own."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """End the stream. Takes no longer than half a second, even where the sound server stands still."""

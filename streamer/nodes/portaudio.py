@@ -14,21 +14,21 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
 from streamer.errors import InputError
-from streamer.nodes.devices import DeviceInfo, Direction, described
+from streamer.nodes.devices import DeviceInfo, Direction, described, find
 
-__all__ = ["Opened", "PortAudio", "Probe"]
+__all__ = ["Asked", "Opened", "PortAudio", "Probe"]
 
 MISSING: Final = (
     "live sound needs PyAudio, which cannot be imported ({why}). On Debian: apt-get install portaudio19-dev gcc; "
     'then: pip install "audiolm-streamer[mic]"'
 )
 BUSY: Final = frozenset({-9985, -9999})  # paDeviceUnavailable, paUnanticipatedHostError (how ALSA says EBUSY)
+Asked = tuple[str | None, Direction, int, int]  # name (None: the default), direction, rate, channels
 Callback = Callable[[bytes | None, int, Any, int], tuple[bytes | None, int]]
 
 
@@ -63,9 +63,9 @@ class PortAudio:
             raise InputError(f"PortAudio cannot start: {error}") from error
 
     @staticmethod
-    def outside() -> Probe:
-        """Begin to look at what is there now, without ending the streams of this process."""
-        return Probe()
+    def outside(asked: Sequence[Asked]) -> Probe:
+        """Begin to look whether any of these could be opened now, without ending the streams of this process."""
+        return Probe(asked)
 
     def close(self) -> None:
         """End it; every stream must have been closed."""
@@ -152,16 +152,16 @@ class Opened:
 
 
 class Probe:
-    """A process of its own that lists the devices, so that the streams of this one need not be closed for it."""
+    """A process of its own that looks what could be opened, so that the streams of this one need not be closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Sequence[Asked]) -> None:
         code = "from streamer.nodes import portaudio; portaudio.tell()"
         path = os.pathsep.join(each for each in sys.path if each)
         self._process = subprocess.Popen(  # noqa: S603 - this program's own code
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, json.dumps(asked)],
             env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
 
@@ -170,22 +170,27 @@ class Probe:
         """Whether it has found out."""
         return self._process.poll() is not None
 
-    def devices(self) -> list[DeviceInfo]:
-        """What is there; nothing when it could not look. Waits until it is ready."""
-        said, _ = self._process.communicate()
-        return [DeviceInfo(**each) for each in json.loads(said)] if self._process.returncode == 0 else []
+    @property
+    def found(self) -> bool:
+        """Whether any could be opened; waits until it is ready."""
+        return self._process.wait() == 0
 
     def close(self) -> None:
         """End it."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
 
 def tell() -> None:
-    """Print what is there as JSON: what a `Probe` runs."""
+    """What a `Probe` runs: ends with 0 when any of what its argument asks for could be opened."""
     audio = PortAudio()
-    print(json.dumps([asdict(each) for each in audio.devices()]))  # noqa: T201 - its parent reads it
+    devices = audio.devices()
+    found = False
+    for name, direction, rate, channels in json.loads(sys.argv[1]):
+        with contextlib.suppress(InputError):  # it is not there, or busy
+            found |= audio.can(find(devices, name, direction), direction, rate, channels)
     audio.close()
+    sys.exit(0 if found else 3)
 
 
 def _info(raw: dict[str, Any], apis: list[str], defaults: dict[str, int]) -> DeviceInfo:

@@ -155,6 +155,11 @@ class Card:
         command = ["pactl", *(str(each) for each in arguments)]
         return subprocess.run(command, env=self.env, capture_output=True, text=True, check=check, timeout=PATIENCE)
 
+    def module_of(self, sink):
+        """The number of the module that has made a sink."""
+        lines = self.pactl("list", "short", "modules").stdout.splitlines()
+        return next(line.split("\t")[0] for line in lines if f"sink_name={sink} " in f"{line} ")
+
     def _settle(self, source):
         """A sink renders two seconds at once before it notices that somebody wants short blocks: wait that long."""
         grown = []

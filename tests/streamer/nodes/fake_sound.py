@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 from streamer.errors import InputError
 from streamer.nodes.devices import DeviceInfo
@@ -58,9 +59,10 @@ class System:
                 self.listed = list(system.devices)
 
             @staticmethod
-            def outside():
+            def outside(asked):
                 system.probes += 1
-                return Look(system)
+                names = {each.name for each in system.devices} - system.busy
+                return SimpleNamespace(ready=True, found=any(name in names for name, *_ in asked), close=print)
 
             def close(self):
                 assert all(each.closed for each in system.streams), "every stream is closed first"
@@ -97,18 +99,3 @@ class Stream:
         if self.hold is not None:
             self.hold.wait()
         self.closed, self.active = True, False
-
-
-class Look:
-    """A probe that is ready at once."""
-
-    ready = True
-
-    def __init__(self, system):
-        self.system = system
-
-    def devices(self):
-        return list(self.system.devices)
-
-    def close(self):
-        pass

@@ -169,6 +169,18 @@ def test_others_go_on_until_the_device_is_back_and_are_opened_again_then(made, s
     assert system.running("Speakers") != [system.streams[1]]
 
 
+def test_others_are_not_disturbed_while_the_device_is_there_but_busy(made, system):
+    ear, mouth = made.capture(Wanted("USB Mic")), made.playout(Wanted())
+    system.unplug("USB Mic")
+    system.busy.add("USB Mic")
+    system.plug(MIC)
+    until(lambda: system.probes > 3)
+    assert system.initialised == 1
+    assert mouth.connected
+    system.busy.clear()
+    until(lambda: ear.connected)
+
+
 def test_a_device_that_is_busy_when_it_comes_back_is_waited_for(made, system):
     ear = made.capture(Wanted("USB Mic"))
     system.unplug("USB Mic")
