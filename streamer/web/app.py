@@ -104,7 +104,7 @@ def create_app(service: Service) -> Starlette:
             warming.cancel()
             await asyncio.wait({warming})
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", page),
             Route("/static/{name}", static),
@@ -115,6 +115,8 @@ def create_app(service: Service) -> Starlette:
         middleware=[Middleware(Guard, access=service.access)],
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a path is one of these, or nothing
+    return app
 
 
 def _bearer(request: Request) -> str | None:
