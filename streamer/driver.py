@@ -7,9 +7,10 @@ another. So a lane's cells come and go between turns without a lock.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from streamer.lane import Lane
@@ -84,9 +85,10 @@ class Driver:
     """A lane and its worker thread: turns as long as somebody was woken."""
 
     def __init__(self, name: str, members: Iterable[str]) -> None:
-        self.waiting: deque[None] = deque()  # one for each thing that waits for the thread
-        self.lane = Lane(name, tuple(members), self.waiting)
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{name}")
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # at most one a session, and a turn
+        self.lane = Lane(name, tuple(members), lambda: not self.jobs.empty())
+        self.thread = threading.Thread(target=self._work, name=f"lane-{name}", daemon=True)
+        self.thread.start()
         self.event = asyncio.Event()
         self.dirty: set[LaneSeat] = set()
         self.seats: dict[str, LaneSeat] = {}
@@ -107,21 +109,14 @@ class Driver:
         """Give the thread something to do after the turn it is in, which ends early for it."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
-        self.waiting.append(None)
-        self.executor.submit(self._serve, loop, future, work, *args)
+        self.jobs.put(partial(_serve, loop, future, work, *args))
         return future
 
-    def _serve(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], work: Callable[..., _T], *args: Any
-    ) -> None:
-        """In the thread. The future is set on the loop directly: each step between costs a turn of the loop."""
-        self.waiting.popleft()
-        try:
-            made = work(*args)
-        except BaseException as error:
-            loop.call_soon_threadsafe(_set, future, None, error)
-            raise
-        loop.call_soon_threadsafe(_set, future, made, None)
+    def _work(self) -> None:
+        """The thread: one thing after another. An executor does the same, but costs a tick of six nodes 20 us more."""
+        while (job := self.jobs.get()) is not None:
+            job()
+            del job  # what waits keeps nothing of a session that has gone
 
     async def call(self, work: Callable[..., _T], *args: Any) -> _T:
         """Run something in the thread; when cancelled, wait for it all the same, so that states are at rest."""
@@ -139,12 +134,13 @@ class Driver:
             self.event.clear()
             if self.closing:
                 return
-            seats, self.dirty = self.dirty, set()
-            if seats:
-                self._after(seats, more=await self.call(self.lane.turn))
+            if self.dirty:
+                await self._turn()
 
-    def _after(self, seats: set[LaneSeat], *, more: bool) -> None:
-        """End who failed in a turn, wake whom it touched, and let rest whom it had nothing for."""
+    async def _turn(self) -> None:
+        """One turn; then end who failed in it, wake whom it touched, and let rest whom it had nothing for."""
+        seats, self.dirty = self.dirty, set()
+        more = await self.call(self.lane.turn)
         failed, self.lane.failed = self.lane.failed, []
         touched, self.lane.touched = self.lane.touched, set()
         for cell, error in failed:
@@ -163,7 +159,8 @@ class Driver:
 
     def close(self) -> None:
         """End the worker thread."""
-        self.executor.shutdown(wait=True)
+        self.jobs.put(None)
+        self.thread.join()
 
 
 async def settled(futures: Iterable[asyncio.Future[Any]]) -> list[BaseException]:
@@ -185,12 +182,23 @@ async def settled(futures: Iterable[asyncio.Future[Any]]) -> list[BaseException]
     return [error for error in errors if error is not None]
 
 
-def _set(future: asyncio.Future[Any], made: Any, error: BaseException | None) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], work: Callable[..., _T], *args: Any) -> None:
+    """In the thread. The future is set on the loop directly: each step between costs a turn of the loop."""
+    errors: list[BaseException] = []
+    made: _T | None = None
+    try:
+        made = work(*args)
+    except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
+        errors.append(error)
+    loop.call_soon_threadsafe(_set, future, made, errors)
+
+
+def _set(future: asyncio.Future[Any], made: Any, errors: list[BaseException]) -> None:
     """Hand over what the thread made or raised; nobody wants it any more when the future was cancelled."""
     if future.done():
         return
-    if error is not None:
-        future.set_exception(error)
+    if errors:
+        future.set_exception(errors.pop())
     else:
         future.set_result(made)
 

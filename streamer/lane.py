@@ -9,7 +9,7 @@ behind it had room for the last; so how nodes are put into lanes never changes a
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from streamer.errors import NodeError
@@ -139,16 +139,16 @@ class Lane:
     Attributes:
         touched: who is to be woken after a turn.
         failed: the cells that failed in a turn, each with its error; their sessions have left the lane.
-        waiting: work that waits for this lane's thread; a turn ends early for it.
+        asked: whether something else waits for the lane's thread; a turn ends early for it.
     """
 
-    def __init__(self, name: str, order: Sequence[str], waiting: Collection[object] = ()) -> None:
+    def __init__(self, name: str, order: Sequence[str], asked: Callable[[], bool] = bool) -> None:
         self.name = name
         self.order = tuple(order)
         self.rows: list[list[Cell]] = [[] for _ in order]
         self.touched: set[Waker] = set()
         self.failed: list[tuple[Cell, NodeError]] = []
-        self.waiting = waiting
+        self.asked = asked
 
     def join(self, cells: Mapping[str, Cell]) -> None:
         """Take the cells of one more session, by node name; never during a turn."""
@@ -187,7 +187,7 @@ class Lane:
                 return True
             if not moved:
                 return False
-            if self.waiting or (self.touched and _now() >= limit):
+            if self.asked() or (self.touched and _now() >= limit):
                 return True
 
     def _visit_one(self, cell: Cell) -> bool:
