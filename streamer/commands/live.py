@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
-import structlog
 import typer
 
 from streamer.commands.exits import INTERRUPTED, TERMINATED, say, terminable
@@ -25,7 +24,6 @@ from streamer.graph import Graph
 from streamer.node import Sink, Source
 
 CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: TERMINATED}
-GRACE: Final = 5.0  # seconds that sinks have to finish before they are cut off
 
 
 def is_live(graph: Graph) -> bool:
@@ -45,7 +43,7 @@ def run(request: Request, graph: Graph, *, quiet: bool = False, as_json: bool = 
             when the former carries sound).
 
     Raises:
-        StreamerError: with its exit code. typer.Exit: a signal ended it.
+        StreamerError: with its exit code. typer.Exit: a signal ended it, or files were not finished in time.
     """
     to_stderr = carries_sound(graph)
 
@@ -64,6 +62,8 @@ def run(request: Request, graph: Graph, *, quiet: bool = False, as_json: bool = 
         typer.echo(summary(found), err=to_stderr)
     if ended_by is not None:
         raise typer.Exit(CODES[ended_by])
+    if live.spoiled:
+        raise typer.Exit(1)
 
 
 async def _drive(live: Live, front: Front, seconds: float | None) -> signal.Signals | None:
@@ -76,7 +76,6 @@ async def _drive(live: Live, front: Front, seconds: float | None) -> signal.Sign
         stack.enter_context(front)
         looking = loop.create_task(front.keep_looking(), name="front")
         looking.add_done_callback(lambda _: live.end("nobody to tell"))
-        limit = loop.create_task(_limit(live, asyncio.current_task()), name="grace")
         try:
             await live.run()
         except asyncio.CancelledError:
@@ -85,7 +84,6 @@ async def _drive(live: Live, front: Front, seconds: float | None) -> signal.Sign
             say("cut off before everything was finished; what was being written is removed")
         finally:
             looking.cancel()
-            limit.cancel()
         with suppress(asyncio.CancelledError):
             await looking
     return got[0] if got else None
@@ -114,15 +112,6 @@ def _signals(live: Live) -> Iterator[list[signal.Signals]]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-async def _limit(live: Live, task: asyncio.Task[Any] | None) -> None:
-    """Sinks that do not finish cannot hold the end up."""
-    await live.ending.wait()
-    await asyncio.sleep(GRACE)
-    structlog.get_logger().error("end", note=f"a sink did not finish within {GRACE:g} s")
-    if task is not None:
-        task.cancel()
 
 
 def result(graph: Graph, live: Live) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def configure(*, quiet: bool = False, into: Stream | None = None) -> None:
     """
     terminal = into is not None or sys.stderr.isatty()
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=into is None)
+        structlog.dev.ConsoleRenderer(colors=into is None, timestamp_key="time", sort_keys=False)
         if terminal
         else structlog.processors.LogfmtRenderer(key_order=["time", "level", "event"])
     )

@@ -17,7 +17,7 @@ from streamer.commands.follow import Follower
 from streamer.commands.outcome import node_settings
 from streamer.errors import StreamerError
 from streamer.graph import Graph
-from streamer.node import Source
+from streamer.node import Sink, Source
 from streamer.runtime import run as run_sessions
 from streamer.session import Session
 
@@ -26,6 +26,8 @@ WITHIN: Final = 60.0
 PROVEN: Final = 2.0  # seconds after which a session without sound counts as one that works
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 5.0
+GRACE: Final = 5.0  # seconds that a session has to finish its files once it was stopped
+LIVE_GRACE: Final = 0.4  # the same where all sinks are live: what they would still get is not wanted any more
 AGAIN: Final = 0.02  # seconds until a session that is still being opened is asked once more to stop
 
 
@@ -38,18 +40,23 @@ class Live:
 
     Attributes:
         session: the one that runs, or the last one.
-        over: why the run ends or has ended; None while it goes on. ending: set as soon as `end` was called.
+        over: why the run ends or has ended; None while it goes on.
         failed: sessions that failed so far. note: what is to be said of it now, or None.
+        spoiled: files of a session are lost, since it did not finish them in time.
     """
 
     def __init__(self, graph: Graph, follower: Follower) -> None:
         self.graph, self.follower = graph, follower
         self.session = Session(graph)
         self.over: str | None = None
-        self.ending = asyncio.Event()
         self.failed = 0
         self.note: str | None = None
         self.proven = False
+        self.spoiled = False
+        self._stopped: Session | None = None
+        self._cut: Session | None = None
+        self._files = not all(graph.plan.types[name].live for name in graph.plan.names(Sink))
+        self._task: asyncio.Task[None] | None = None
         self._endless = any(graph.plan.types[name].live for name in graph.plan.names(Source))
         self._changes: dict[str, Any] = {}
         self._standing: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -69,7 +76,7 @@ class Live:
             begun = time.perf_counter()
             session = self._next()
             try:
-                await run_sessions(self.graph, session)
+                await self._play(session)
             except StreamerError as error:
                 await self._pause(error, time.perf_counter() - begun)
             else:
@@ -77,6 +84,16 @@ class Live:
                     self.over = "its input has ended"
             finally:
                 self.follower.end()
+
+    async def _play(self, session: Session) -> None:
+        """One session to its end; one that is cut off has ended, too."""
+        self._task = asyncio.create_task(run_sessions(self.graph, session), name=f"session:{session.info.id}")
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if self._cut is not session or (current is not None and current.cancelling()):
+                raise
 
     def _next(self) -> Session:
         """The next session, with what was changed, and told what holds for every session."""
@@ -133,14 +150,13 @@ class Live:
         """End the run: the sources end, what is inside goes to the sinks, and they finish."""
         if self.over is None:
             self.over = why
-            self.ending.set()
-            self._stop(self.session, interrupt=True)
+            self._stop(self.session)
 
     def anew(self, **changes: Any) -> None:
         """End the session and begin another, with any of mode and seed changed."""
         self._changes |= changes
         self._anew = True
-        self._stop(self.session, interrupt=True)
+        self._stop(self.session)
 
     def send(self, command: str, **values: Any) -> bool:
         """Send a command to the session that runs; False when none does."""
@@ -154,14 +170,26 @@ class Live:
         self._standing[name] = (command, values)
         self.send(command, **values)
 
-    def _stop(self, session: Session, *, interrupt: bool = False) -> None:
+    def _stop(self, session: Session) -> None:
         """Stop a session, one that is still being opened as soon as it runs; end the wait after a failure."""
         self._told.set()
-        if session is not self.session:
+        if session is not self.session or session is self._stopped:
             return
+        loop = asyncio.get_running_loop()
         if session.status == "running":
-            if interrupt:
-                session.interrupt()  # what is not yet played is not waited for
+            self._stopped = session
+            loop.call_later(GRACE if self._files else LIVE_GRACE, self._cut_off, session)
+            session.interrupt()  # what is not yet played is not waited for
             session.stop()
         elif session.status == "new":
-            asyncio.get_running_loop().call_later(AGAIN, self._stop, session)
+            loop.call_later(AGAIN, self._stop, session)
+
+    def _cut_off(self, session: Session) -> None:
+        """A session that still runs has had its time."""
+        if session is not self.session or session.status != "running" or self._task is None:
+            return
+        if self._files:
+            self.spoiled = True
+            structlog.get_logger().error("session", note=f"not finished within {GRACE:g} s: its files are removed")
+        self._cut = session
+        self._task.cancel()

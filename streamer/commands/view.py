@@ -174,8 +174,9 @@ def _head(status: Mapping[str, Any], width: int) -> Iterator[Row]:
     settings = [f"{key} {status[key]}" for key in ("mode", "seed") if status.get(key) is not None]
     seconds = status.get("seconds")
     settings.append("no end" if seconds is None else f"{seconds:g} s")
-    settings += [f"{name} {value:g}" for name, value in status.get("temperature", {}).items()]
     yield _row(5, "settings", " · ".join(settings))
+    if status.get("temperature"):
+        yield _row(5, "temperature", " · ".join(f"{name} {value:g}" for name, value in status["temperature"].items()))
     if status.get("note"):
         yield Row(1, Text(str(status["note"]), "bold red"))
     if not status.get("help"):
@@ -240,10 +241,9 @@ def _bar(share: float, size: int, colour: str, mark: float | None = None) -> lis
 
 def _figures(status: Mapping[str, Any]) -> Iterator[Row]:
     """Times, speed, and what was lost."""
-    latency = status.get("latency_ms", {})
-    if latency:
-        parts = [f"{_words(name)} {each['last']:.0f} (p50 {each['p50']:.0f}) ms" for name, each in latency.items()]
-        yield _row(3, "latency", " · ".join(parts))
+    for index, (name, each) in enumerate(status.get("latency_ms", {}).items()):
+        said = f"{_words(name)} {each['last']:.0f} ms (p50 {each['p50']:.0f})"
+        yield _row(7 if index else 3, "" if index else "latency", said)
     speed = []
     rtf, tick = status.get("rtf"), status.get("tick_ms")
     if rtf is not None:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from streamer import ConfigError
-from streamer.commands import front, live
+from streamer.commands import front, live, sessions
 from streamer.commands.load import Request, graph_for
 from streamer.nodes.record import read_log
 
@@ -175,13 +175,20 @@ def test_a_second_signal_cuts_it_off(recording):
     assert not output.with_name("frames.log.part").exists()
 
 
-def test_a_sink_that_does_not_finish_is_cut_off(streamer, config, plugin, monkeypatch):
-    monkeypatch.setattr(live, "GRACE", 0.1)
+def test_a_speaker_is_not_waited_for(streamer, config, plugin):
     options = ["--set", "nodes.speaker.hangs=true", "--for", "0.2"]
     result = streamer("run", config, "--plugins", plugin, *options)
     assert result.code == 0
-    assert "did not finish within 0.1 s" in result.err
-    assert "cut off" in result.err
+    assert "level=error" not in result.err
+
+
+def test_files_that_are_not_finished_in_time_are_a_failure(streamer, tmp_path, plugin, monkeypatch):
+    monkeypatch.setattr(sessions, "GRACE", 0.1)
+    (tmp_path / "record.yaml").write_text(RECORD.replace("FILE", str(tmp_path / "frames.log")))
+    options = ["--set", "nodes.speaker.hangs=true", "--for", "0.2"]
+    result = streamer("run", tmp_path / "record.yaml", "--plugins", plugin, *options)
+    assert result.code == 1
+    assert "not finished within 0.1 s: its files are removed" in result.err
 
 
 def test_hanging_up_is_ignored_under_nohup(recording):

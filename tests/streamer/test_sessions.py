@@ -209,6 +209,22 @@ def test_an_error_that_is_ours_is_raised_at_the_end(made):
     assert isinstance(failed.value.__cause__, InputError)
 
 
+async def test_a_reset_does_not_wait_for_a_speaker_that_hangs(made):
+    one = made("nodes.speaker.hangs=true")
+    running = asyncio.create_task(one.live.run())
+    await ticks(one)
+    one.live.anew()
+    one.live.anew(seed=9)
+    await until(lambda: one.live.session.info.id == "main-2")
+    await ticks(one)
+    assert one.live.session.info.seed == 9
+    assert one.live.failed == 0
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert one.live.session.status == "failed"
+
+
 # -- keys
 
 

@@ -69,7 +69,7 @@ def test_what_there_is_to_see_at_80_by_24():
     for part in (
         "mic_continue.yaml · piano", "1:02:34", "continuing for 3 s", "mode continue", "seed 7", "10 s",
         "semantic 0.9", "-23.4 dBFS", "silence", "82 of 80 ms", "+12 ppm (speaker)", "0.87", "turns 14",
-        "decision to sound 183 (p50 190) ms", "real-time factor 0.46", "tick p50 40, p99 44 of 40 ms",
+        "decision to sound 183 ms (p50 190)", "real-time factor 0.46", "tick p50 40, p99 44 of 40 ms",
         "dropped frames 0", "underruns 2", "lost samples 0", "connected: USB Audio", "connected: Built-in",
         "now=59", "q quit", "? help",
     ):  # fmt: skip
