@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -76,7 +77,7 @@ class Pump:
         lock: held round every call of the buffer.
         listener: is given a `Note` ten times a second, when sound begins or ends, and at once after `wanted` was set.
         wanted: somebody waits for the buffer to move.
-        failure: why the thread has ended before it was closed, or None.
+        ended: the end of the thread; holds the error that ended it, if one did.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Pump:
         self.lock = threading.Lock()
         self.listener: Callable[[Note], None] | None = None
         self.wanted = False
-        self.failure: Exception | None = None
+        self.ended: Future[None] = Future()
         self._control = LevelControl(max(LEAST, buffer.prime / SAMPLE_RATE)) if steer else None
         self._resampler = DriftResampler(SAMPLE_RATE, device.rate)
         self._power: deque[float] = deque([0.0] * 4, 4)
@@ -140,8 +141,9 @@ class Pump:
             while not self._closing.wait(PAUSE):
                 self._turn()
             self._fade()
+            self.ended.set_result(None)
         except Exception as error:  # noqa: BLE001 - whoever plays raises it
-            self.failure = error
+            self.ended.set_exception(error)
             self._say(time.perf_counter())
         finally:
             self.device.expecting = False

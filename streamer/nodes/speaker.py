@@ -198,7 +198,7 @@ class SpeakerSink(Sink):
             voice.take(self.pump.note())
 
     def _check(self) -> None:
-        failure = self.pump.failure
+        failure = self.pump.ended.exception() if self.pump.ended.done() else None
         if failure is not None:
             raise GraphError(f"speaker {self.name!r} stopped: {type(failure).__name__}: {failure}") from failure
 

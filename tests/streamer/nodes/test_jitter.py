@@ -204,7 +204,7 @@ def test_refuses_sizes_that_cannot_work():
             JitterBuffer(prime, most)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, database=None)
 @given(st.data())
 def test_any_chunking_gives_the_same_sound(data):
     total = data.draw(st.integers(1, 6000))
@@ -235,7 +235,7 @@ MOVES = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None, database=None)
 @given(MOVES, st.sampled_from([0, 100, PRIME]))
 def test_whatever_happens_nothing_clicks_grows_or_gets_lost(moves, prime):
     buffer, at, made = JitterBuffer(prime, 3200), 0, [np.zeros(1, np.float32)]

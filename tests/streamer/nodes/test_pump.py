@@ -249,4 +249,4 @@ def test_what_goes_wrong_in_the_thread_is_said():
     pump.start("pump that fails")
     assert said.wait(5)
     pump.close()
-    assert isinstance(pump.failure, OSError)
+    assert isinstance(pump.ended.exception(), OSError)

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.nodes.ring import Ring
@@ -61,6 +61,7 @@ def test_refuses_what_it_cannot_hold():
         Ring(4).pop_into(np.zeros((1, 1, 1), np.float32))
 
 
+@settings(deadline=None, database=None)
 @given(st.integers(1, 40), st.lists(st.tuples(st.booleans(), st.integers(0, 50)), max_size=60))
 def test_behaves_like_a_bounded_list(capacity, moves):
     ring, model, at, lost = Ring(capacity), [], 0, 0
