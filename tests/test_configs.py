@@ -1,5 +1,6 @@
 """Every shipped config is checked, drawn and run, and gives what it says."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,8 @@ def with_files(name, folder):
     """The path of a live config with files in place of microphone and speaker."""
     text = HERE.parent.joinpath("configs", f"{name}.yaml").read_text()
     path = folder / f"{name}.yaml"
-    path.write_text(text.replace("{type: microphone}", "{type: file}").replace("{type: speaker}", "{type: file_out}"))
+    text = re.sub(r"\{type: microphone\b.*?\}", "{type: file}", text)
+    path.write_text(re.sub(r"\{type: speaker\b.*?\}", "{type: file_out}", text))
     return path
 
 

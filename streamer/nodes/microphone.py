@@ -118,6 +118,7 @@ class MicrophoneSource(Source):
         capture, self._capture = self._capture, None
         if capture is not None:
             capture.close()
+        self._canceller.close()
 
     def _opened(self) -> Capture:
         with self._opening:

@@ -17,28 +17,32 @@ def likeness(heard, played):
     """The best correlation of the loudness of `played` with a stretch of `heard`, and where that begins in seconds."""
     one, two = loudness(heard), loudness(played)
     starts = range(max(0, len(one) - len(two)) + 1)
-    found = [float(np.corrcoef(one[start : start + len(two)], two[: len(one)])[0, 1]) for start in starts]
-    best = int(np.nanargmax(found))
+    found = [_correlation(one[start : start + len(two)], two[: len(one)]) for start in starts]
+    best = int(np.argmax(found))
     return found[best], best / 100
 
 
-def heard_through(card, sound, least=0.8, patience=45.0):
-    """Say `sound` into the microphone until the speaker gives it again as a whole: what was recorded then.
+def _correlation(one, two):
+    one, two = one - one.mean(), two - two.mean()
+    return float(one @ two / (np.linalg.norm(one) * np.linalg.norm(two) + 1e-9))
+
+
+def heard_through(card, sound, least=0.8, source="speaker.monitor", patience=45.0):
+    """Say `sound` into the microphone until `source` gives it again as a whole: what was recorded then.
 
     A machine that is busy with other things may break up one or the other attempt.
     """
     said = samples_of(sound)
 
     def attempt():
-        with card.recording() as tape:
+        with card.recording(source) as tape:
             card.play(sound)
             tape.wait(lambda heard: len(heard) > len(said) + RATE, "the recording")
             heard = tape.samples
         return [heard] if likeness(heard, said)[0] > least else None
 
-    return until(lambda: [heard] if (heard := attempt()) is not None else None, "the sound to come through", patience)[
-        0
-    ]
+    (found,) = until(attempt, "the sound to come through", patience)
+    return found
 
 
 def clicks(sound):

@@ -15,7 +15,7 @@ def there(status):
 
 
 def test_the_sound_server_is_killed_and_comes_back(service, card, speech):
-    made = service("run", "duplex", "--set", "nodes.mic.echo=off")
+    made = service("run", "duplex")
     assert there(made.running())
     card.kill()
     away = made.until(gone, "the program to notice that the device has gone")
@@ -35,7 +35,7 @@ def test_the_sound_server_is_killed_and_comes_back(service, card, speech):
 
 
 def test_a_sound_server_that_stands_still_does_not_hold_up_the_end(service, card):
-    made = service("run", "duplex", "--set", "nodes.mic.echo=off")
+    made = service("run", "duplex")
     made.running()
     os.kill(card.daemon.pid, signal.SIGSTOP)
     try:

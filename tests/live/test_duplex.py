@@ -11,7 +11,7 @@ from sounds import clicks, heard_through
 @pytest.fixture
 def duplex(service):
     """The program, with sound going through."""
-    made = service("run", "duplex", "--set", "nodes.mic.echo=off")
+    made = service("run", "duplex")
     made.running()
     return made
 
@@ -32,6 +32,6 @@ def test_a_signal_ends_it(duplex):
 
 def test_the_rates_and_channels_of_a_device_do_not_matter(service, card, speech):
     mic = ("--set", "nodes.mic.rate=44100", "--set", "nodes.mic.channels=2", "--set", "nodes.mic.channel=2")
-    made = service("run", "duplex", *mic, "--set", "nodes.mic.echo=off", "--set", "nodes.speaker.rate=44100")
+    made = service("run", "duplex", *mic, "--set", "nodes.speaker.rate=44100")
     made.running()
     heard_through(card, speech)
