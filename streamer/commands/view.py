@@ -214,15 +214,16 @@ def _levels(status: Mapping[str, Any], width: int) -> Iterator[Row]:
             yield _row(6, "speech", *_bar(float(value), size, "cyan"), f" {float(value):5.2f}")
     for name, value in gauges.items():
         if name.endswith(".buffer_ms") and value is not None:
-            yield _buffer(_node(name), float(value), status.get("targets_ms", {}).get(_node(name)), size)
+            target = status.get("targets_ms", {}).get(_node(name))
+            yield _buffer(_node(name), float(value), target, size, needed=status.get("state") != "listening")
 
 
-def _buffer(node: str, value: float, target: float | None, size: int) -> Row:
-    """A buffer against its target, which is marked in the bar."""
+def _buffer(node: str, value: float, target: float | None, size: int, *, needed: bool) -> Row:
+    """A buffer against its target, which is marked in the bar; red when it is low while sound is needed."""
     if target is None:
         return _row(3, f"{node} buf", f"{value:.0f} ms buffered")
     whole = MOST_BUFFER * target
-    low = value < target / 4
+    low = needed and value < target / 4
     bar = _bar(value / whole, size, "red" if low else "blue", mark=target / whole)
     return _row(3, f"{node} buf", *bar, f" {value:4.0f} of {target:.0f} ms")
 
