@@ -12,11 +12,12 @@ from streamer import Graph, InputError, NodeError, Session, run
 from streamer.errors import GraphError
 from streamer.frame import AUDIO, GENERATED, HEARD, TURN, Frame
 from streamer.metrics import Metrics
-from streamer.node import Build, SessionInfo
+from streamer.node import Build, SessionInfo, Source
 from streamer.nodes import speaker as module
 from streamer.nodes.jitter import FADE
 from streamer.nodes.ring import Ring
 from streamer.nodes.speaker import SpeakerSettings, SpeakerSink
+from streamer.registry import Registry
 
 TICK = 640
 
@@ -424,3 +425,22 @@ async def test_two_sessions_at_once_are_refused(prompt, host, played):
         pytest.raises(NodeError, match="one session at a time"),
     ):
         await run(graph, [Session(graph, "a"), Session(graph, "b")])
+
+
+class Live(Source):
+    type_name = "live"
+    emits = (AUDIO,)
+    live = True
+
+    async def frames(self, ctx):
+        yield Frame.end(AUDIO, position=0, session=ctx.id)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_it_is_told_whether_a_live_source_is_the_clock(live):
+    registry = Registry.with_builtins()
+    registry.add(Live)
+    source = "live" if live else "{type: file, path: x.wav}"
+    text = f"{{nodes: {{input: {source}, speaker: speaker}}, edges: [input -> speaker.audio]}}"
+    graph = Graph.parse(text, registry)
+    assert [graph.plan.builds[name].live for name in ("input", "speaker")] == [live, live]
