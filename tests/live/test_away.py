@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from sounds import heard_through
 
 
@@ -14,6 +15,7 @@ def there(status):
     return all(status["gauges"][f"{node}.connected"] for node in ("mic", "speaker"))
 
 
+@pytest.mark.slow
 def test_the_sound_server_is_killed_and_comes_back(service, card, speech):
     made = service("run", "duplex")
     assert there(made.running())
