@@ -1,0 +1,99 @@
+"""Helpers of the page's tests: Chromium, waiting, what was played, and a tune that is found again in a recording."""
+
+import base64
+import contextlib
+import shutil
+
+import numpy as np
+import pytest
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="the page is tested with playwright: pip install playwright"
+)
+
+CHROMIUM = shutil.which("chromium")
+RATE = 16_000
+LEAD = 1.5  # seconds of silence before the phrase
+PHRASE = 2.0
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SOUNDING = ["--autoplay-policy=no-user-gesture-required"]
+FAKE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+
+
+def phrase(seconds=PHRASE):
+    """A little tune without silence, float [n] at 16 kHz: it correlates with itself alone."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    pitch = 300 * 2 ** (np.floor(time * 6) % 7 / 6)
+    noise = 0.02 * np.random.default_rng(4).standard_normal(len(time))
+    return 0.3 * np.sin(2 * np.pi * np.cumsum(pitch) / RATE) * (0.6 + 0.4 * np.sin(9 * time)) + noise
+
+
+def best_match(sound, wanted):
+    """The highest normalised correlation of `wanted` with any part of `sound`, and where that part starts."""
+    if len(sound) < len(wanted):
+        return 0.0, 0
+    size = 1 << int(np.ceil(np.log2(len(sound) + len(wanted))))
+    cross = np.fft.irfft(np.fft.rfft(sound, size) * np.conj(np.fft.rfft(wanted, size)), size)
+    cross = cross[: len(sound) - len(wanted) + 1]
+    energy = np.concatenate([[0], np.cumsum(np.square(sound, dtype=np.float64))])
+    norm = np.sqrt(np.maximum(energy[len(wanted) :] - energy[: -len(wanted)], 1e-9)) * np.linalg.norm(wanted)
+    at = int(np.argmax(cross / norm))
+    return float(cross[at] / norm[at]), at
+
+
+@contextlib.contextmanager
+def chromium():
+    """`launch(*flags)`, for as many browsers as wanted; the test is skipped where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright, contextlib.ExitStack() as opened:
+
+        def launch(*flags):
+            made = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=[*QUIET, *flags])
+            opened.callback(made.close)
+            return made
+
+        yield launch
+
+
+def wait_until(page, condition):
+    """Wait until something holds on this side; the page goes on meanwhile."""
+    for _ in range(500):
+        if condition():
+            return
+        page.wait_for_timeout(40)
+    raise AssertionError(
+        f"it never came to that; the page says {page.inner_text('.says')!r} {page.inner_text('#problem')!r}"
+    )
+
+
+def wait_for(page, condition):
+    """Wait until a JavaScript expression holds. Playwright's own wait would need what the page's policy forbids."""
+    wait_until(page, lambda: page.evaluate(condition))
+
+
+def wait_for_state(page, *names):
+    wait_for(page, f"{list(names)!r}.includes(window.streamer.state)")
+
+
+def played(page, seconds=20):
+    """What the page has played last, float [n]."""
+    text = page.evaluate(
+        """seconds => {
+            const bytes = new Uint8Array(window.streamer.played(seconds).buffer);
+            let text = '';
+            for (let at = 0; at < bytes.length; at += 8192)
+                text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+            return btoa(text);
+        }""",
+        seconds,
+    )
+    return np.frombuffer(base64.b64decode(text), "<f4")

@@ -1,0 +1,74 @@
+"""Fixtures of the page's tests: a real Chromium with a WAV file for its microphone, and the server that it talks to."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browsing import FAKE, LEAD, RATE, SOUNDING, chromium, phrase
+from fake_server import FakeServer
+
+
+@pytest.fixture(scope="session")
+def microphone_file(tmp_path_factory):
+    """What the fake microphone hears: silence, the phrase, silence."""
+    path = tmp_path_factory.mktemp("microphone") / "microphone.wav"
+    sound = np.concatenate([np.zeros(round(LEAD * RATE)), phrase(), np.zeros(30 * RATE)])
+    soundfile.write(path, sound, RATE, subtype="PCM_16")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def launch():
+    """`launch(*flags)`: a browser."""
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser(launch, microphone_file):
+    return launch(*SOUNDING, *FAKE, f"--use-file-for-fake-audio-capture={microphone_file}%noloop")
+
+
+@pytest.fixture
+def server():
+    made = FakeServer()
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def open_page(server):
+    """`open_page(browser, **options of the context)`: the page, loaded.
+
+    At the end its console may hold no error and no warning; `open_page.said` is what it holds.
+    """
+    said, contexts = [], []
+
+    def start(browser, path="", *, init="", **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        if init:
+            context.add_init_script(init)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(server.url + path)
+        return page
+
+    start.said = said
+    yield start
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+@pytest.fixture
+def page(browser, open_page):
+    return open_page(browser)
