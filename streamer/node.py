@@ -181,7 +181,11 @@ class Node(End):
         """
 
     def step_many(self, batch: Sequence[tuple[Frame, State, str]]) -> Sequence[Iterable[Frame]]:
-        """One step of several sessions, in order. Override to batch; the default steps them one by one."""
+        """One step of several sessions, in order. Override to batch; the default steps them one by one.
+
+        What it raises ends every session of the batch, since whose fault it was cannot be told; what one of its
+        iterables raises ends that session only. So what depends on one session's frame is best checked there.
+        """
         return [self.step(frame, state, name) for frame, state, name in batch]
 
     def wants(self, state: State) -> frozenset[str] | None:

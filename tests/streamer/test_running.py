@@ -162,7 +162,7 @@ def lane_threads():
 
 
 @pytest.mark.parametrize("text", [FED, LANES], ids=["one lane", "three lanes"])
-async def test_sessions_come_and_go_while_others_go_on(registry, heartbeat, text):
+async def test_sessions_come_and_go_while_others_go_on(registry, text):
     wanted = {base: await alone(text, registry, 40, base=base) for base in (0, 7, 9)}
     graph = Graph.parse(text, registry)
     async with Running(graph) as running:
@@ -238,7 +238,7 @@ class Picky(fakes.Collect):
 
 
 @pytest.mark.parametrize("case", FAILURES)
-async def test_one_that_fails_raises_its_own_error_and_disturbs_nobody(registry, heartbeat, case):
+async def test_one_that_fails_raises_its_own_error_and_disturbs_nobody(registry, case):
     for node in (Odd, Sick, Picky):
         registry.add(node)
     types, extra, message = FAILURES[case]
