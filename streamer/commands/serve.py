@@ -126,6 +126,8 @@ def listening(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the port is taken, or the address is none of this machine's.
     """
+    if not 0 <= port <= 65_535:  # the system would wrap it round
+        raise ConfigError(f"port {port} is none; give --port 0 to 65535 (0: any free one)")
     made: socket.socket | None = None
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -136,11 +138,10 @@ def listening(host: str, port: int) -> socket.socket:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         made.bind(where)
         made.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         if made is not None:
             made.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        message = f"cannot listen on {host} port {port}: {reason}"
+        message = f"cannot listen on {host} port {port}: {error.strerror or error}"
         raise ConfigError(message + "; give another --port (0: any free one) or --host") from error
     return made
 

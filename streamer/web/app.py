@@ -22,6 +22,7 @@ from streamer.web.service import Service
 from streamer.web.visitor import Visitor
 
 PAGE: Final = "index.html"
+FRESH: Final = {"cache-control": "no-store"}
 TYPES: Final[Mapping[str, str]] = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -56,12 +57,23 @@ def assets() -> dict[str, Asset]:
     return made
 
 
-def create_app(service: Service) -> Starlette:
-    """The application of a server. Its lifespan loads the first bundle, and at its end says bye to everybody."""
-    files = assets()
+class Site:
+    """The endpoints of one server."""
 
-    def give(request: Request, name: str) -> Response:
-        found = files.get(name)
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.files = assets()
+
+    async def page(self, request: Request) -> Response:
+        """The page itself."""
+        return self._give(request, PAGE)
+
+    async def static(self, request: Request) -> Response:
+        """One of its files."""
+        return self._give(request, request.path_params["name"])
+
+    def _give(self, request: Request, name: str) -> Response:
+        found = self.files.get(name)
         if found is None:
             return PlainTextResponse("There is no such file.\n", 404)
         headers = {"cache-control": "no-cache", "etag": found.tag}
@@ -69,25 +81,22 @@ def create_app(service: Service) -> Starlette:
             return Response(status_code=304, headers=headers)
         return Response(found.data, headers=headers, media_type=found.kind)
 
-    async def page(request: Request) -> Response:
-        return give(request, PAGE)
-
-    async def static(request: Request) -> Response:
-        return give(request, request.path_params["name"])
-
-    async def metrics(request: Request) -> Response:
-        if not service.access.knows_token(_bearer(request)):
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text; where there is a token it is needed here too, since it tells how many come and when."""
+        if not self.service.access.knows_token(_bearer(request)):
             return PlainTextResponse("Send the token as Authorization: Bearer.\n", 401, {"www-authenticate": "Bearer"})
-        return Response(service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8", headers=_fresh())
+        return Response(self.service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8", headers=FRESH)
 
-    async def health(request: Request) -> Response:
+    async def health(self, request: Request) -> Response:
+        """Ready, or why not."""
         _ = request
-        found = service.health()
-        return JSONResponse(found, 200 if found["ready"] else 503, _fresh())
+        found = self.service.health()
+        return JSONResponse(found, 200 if found["ready"] else 503, FRESH)
 
-    async def socket(websocket: WebSocket) -> None:
-        host, origin = websocket.headers.get("host", ""), websocket.headers.get("origin")
-        if not service.access.knows_origin(origin, host):
+    async def socket(self, websocket: WebSocket) -> None:
+        """A visitor, from a page of our own."""
+        service, host = self.service, websocket.headers.get("host", "")
+        if not service.access.knows_origin(websocket.headers.get("origin"), host):
             service.meters.refused.labels("origin").inc()
             await websocket.send_denial_response(PlainTextResponse("Only this server's own page may do that.\n", 403))
             return
@@ -95,25 +104,30 @@ def create_app(service: Service) -> Starlette:
         await Visitor(websocket, service, websocket.client.host if websocket.client else "").visit()
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Load the first bundle; at the end say bye to everybody."""
         _ = app
-        async with service.rooms:
-            warming = asyncio.create_task(service.warm(), name="warm")
+        async with self.service.rooms:
+            warming = asyncio.create_task(self.service.warm(), name="warm")
             yield
-            await service.end()
+            await self.service.end()
             warming.cancel()
             await asyncio.wait({warming})
 
+
+def create_app(service: Service) -> Starlette:
+    """The application of a server."""
+    site = Site(service)
     app = Starlette(
         routes=[
-            Route("/", page),
-            Route("/static/{name}", static),
-            Route("/metrics", metrics),
-            Route("/healthz", health),
-            WebSocketRoute("/ws", socket),
+            Route("/", site.page),
+            Route("/static/{name}", site.static),
+            Route("/metrics", site.metrics),
+            Route("/healthz", site.health),
+            WebSocketRoute("/ws", site.socket),
         ],
         middleware=[Middleware(Guard, access=service.access)],
-        lifespan=lifespan,
+        lifespan=site.lifespan,
     )
     app.router.redirect_slashes = False  # a path is one of these, or nothing
     return app
@@ -122,7 +136,3 @@ def create_app(service: Service) -> Starlette:
 def _bearer(request: Request) -> str | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" else None
-
-
-def _fresh() -> dict[str, str]:
-    return {"cache-control": "no-store"}

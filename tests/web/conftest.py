@@ -82,9 +82,11 @@ class Page:
         """Ticks of one sample value."""
         for _ in range(ticks):
             at = self.position if position is None else position
-            frame = Frame.of("audio", np.full(TICK, value, np.int16), position=at, flags=1)
             self.position = at + TICK
-            await self.socket.send(frame.pack())
+            await self.tick(np.full(TICK, value, np.int16), at)
+
+    async def tick(self, samples, position):
+        await self.socket.send(Frame.of("audio", samples, position=position, flags=1).pack())
 
     async def read(self):
         return Frame.unpack(await self.socket.recv())
