@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.common import machine
 
-NAMES = ("frames", "graph_hop", "decode_step", "depth_step", "memory_floor", "whole_graph")
+NAMES = ("frames", "graph_hop", "decode_step", "depth_step", "memory_floor", "whole_graph", "detectors", "echo")
 
 
 def run(name: str, *, tiny: bool) -> tuple[list[dict[str, Any]], bool]:

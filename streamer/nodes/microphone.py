@@ -114,7 +114,8 @@ class MicrophoneSource(Source):
             yield frame
 
     def shutdown(self) -> None:
-        """Close the device."""
+        """Close the device, and free the canceller."""
+        self._canceller.close()
         capture, self._capture = self._capture, None
         if capture is not None:
             capture.close()
