@@ -30,6 +30,7 @@ TOKEN: Final = "STREAMER_TOKEN"  # noqa: S105 - the name of the variable
 SEND_BUFFER: Final = 1 << 16  # bytes the system holds for one visitor: about a second, then the outbox drops
 UNREAD_MS: Final = 20_000  # after which the system gives up a visitor that takes no bytes
 BACKLOG: Final = 128
+PROXIES: Final = "127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"  # who may say where a visitor is
 STAY: Final = 10.0  # minutes that a stranger may stay
 
 
@@ -174,7 +175,7 @@ def config_for(service: Service, asked: Serving) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=asked.behind_proxy,
-        forwarded_allow_ips="*" if asked.behind_proxy else None,
+        forwarded_allow_ips=PROXIES,
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=10.0,

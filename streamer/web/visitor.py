@@ -93,7 +93,8 @@ class Visitor:
         """Count how it ended; gives the code to close with."""
         meters = self.service.meters
         (meters.closed if self.player.started else meters.refused).labels(closed.code).inc()
-        structlog.get_logger().info("closed", code=closed.code, text=closed.text)
+        text = closed.text.encode("unicode_escape").decode()  # it may repeat what came, which may be made for terminals
+        structlog.get_logger().info("closed", code=closed.code, text=text)
         return CODES.get(closed.code, GOING_AWAY)
 
     # -- hello ----------------------------------------------------------------------------------------------------

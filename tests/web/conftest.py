@@ -164,13 +164,13 @@ async def serve(fake, registry, tiny_bundle):
     """`await serve(...)`: a server; the limits and the rest by keyword."""
     running = []
 
-    async def start(access=None, bundles=(), choices=None, *, guidance=False, **limits):
+    async def start(access=None, bundles=(), choices=None, *, guidance=False, behind_proxy=False, **limits):
         choices = choices or {"continue": fake, "reconstruct": fake}
         limits = Limits(**limits)
         rooms = Rooms(bundles or (tiny_bundle,), limits.sessions, guidance=guidance, choices=choices, registry=registry)
         service = Service(rooms, access or Access(), limits)
         listener, listens = listening("127.0.0.1", 0), asyncio.Event()
-        server = Server(config_for(service, Serving()), service, listens.set)
+        server = Server(config_for(service, Serving(behind_proxy=behind_proxy)), service, listens.set)
         task = asyncio.create_task(server.serve([listener]))
         running.append(Running(service, server, task, listener.getsockname()[1]))
         await listens.wait()

@@ -1,5 +1,7 @@
 """Messages of a page, read strictly; the server's tests send them through a socket."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,3 +61,16 @@ def test_each_reason_has_a_code_of_its_own():
     assert Closed("full", "no place", limit=1).frame.meta == {
         "command": "error", "code": "full", "text": "no place", "limit": 1,
     }  # fmt: skip
+
+
+def test_the_document_names_everything():
+    text = (Path(__file__).parents[2] / "docs" / "page.md").read_text()
+    told = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    for command, values in COMMANDS.items():
+        assert f"| `{command}` |" in told
+        for name in values.model_fields if not issubclass(values, Wish) else ():
+            assert f"`{name}`" in told
+    for name in Wish.model_fields:
+        assert f"`{name}`" in text
+    for name, code in CODES.items():
+        assert f"| {name} | {code} |" in told

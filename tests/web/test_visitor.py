@@ -91,6 +91,16 @@ async def test_one_address_cannot_take_every_place(serve):
     assert await second.closed() == 4001
 
 
+async def test_behind_a_proxy_visitors_have_the_address_that_it_saw(serve):
+    server = await serve(sessions=3, per_address=1, behind_proxy=True)
+    for address in ("203.0.113.1", "198.51.100.9, 203.0.113.2"):
+        page = await server.connect(additional_headers={"X-Forwarded-For": address})
+        await page.hello()
+    page = await server.connect(additional_headers={"X-Forwarded-For": "198.51.100.7, 203.0.113.2"})
+    await page.say("hello", version=1)
+    assert "your address" in (await page.until("error")).meta["text"]
+
+
 async def test_who_says_no_hello_does_not_stay(serve):
     server = await serve(hello=0.05)
     page = await server.connect()
@@ -135,6 +145,17 @@ async def test_sound_before_hello_is_refused(serve):
     page = await (await serve()).connect()
     await page.sound(1)
     assert "before hello" in (await page.until("error")).meta["text"]
+
+
+async def test_what_a_visitor_says_cannot_write_into_the_log_as_it_likes(serve, capsys):
+    page = await (await serve()).connect()
+    await page.say("hello", **{"version": 1, "x\x1b[2J\nowned": 1})
+    assert (await page.until("error")).meta["code"] == "bad_frame"
+    await page.closed()
+    said = capsys.readouterr().out
+    assert "bad_frame" in said
+    assert "\x1b[2J" not in said
+    assert "\nowned" not in said
 
 
 async def test_a_token_is_asked_for_and_never_told(serve):
