@@ -84,10 +84,15 @@ class Recorder:
 
 @dataclass
 class Seen:
-    """Instants of one run, on the clock of `time.perf_counter`; `report` is the session's own."""
+    """Instants of one run, on the clock of `time.perf_counter`.
+
+    Attributes:
+        continued: of each decision to go on. stopped: of each decision to yield, and the next one to go on.
+        report: the session's own. endured: seconds of continuation in one piece.
+    """
 
     continued: list[float] = field(default_factory=list)
-    stopped: list[float] = field(default_factory=list)
+    stopped: list[tuple[float, float]] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
     endured: float = 0.0
 
@@ -114,21 +119,33 @@ async def play(card: Any, bundle: str, phrases: int, seconds: float) -> Seen:
     """Phrases into the microphone, one after another, and then nothing for a while."""
     seen = Seen()
     async with session_on(bundle) as session:
-        gauges, marks = session.metrics.gauges, session.metrics.marks
         for number in range(phrases):
-            playing = asyncio.create_task(asyncio.to_thread(card.play, phrase(2.0 + 0.13 * number)))
-            if number:
-                await until(lambda: gauges["turns.state"] == "listening", "the phrase to break in")
-                seen.stopped.append(marks["decided_stop"])
-            await playing
-            await until(lambda: gauges["turns.state"] == "continuing", "the continuation to begin")
-            seen.continued.append(marks["decided_continue"])
+            await say(card, session, seen, 2.0 + 0.13 * number)
             await asyncio.sleep(1.5)
         began = time.perf_counter()
         await asyncio.sleep(seconds)
         seen.endured = time.perf_counter() - began
         seen.report = session.report()
     return seen
+
+
+async def say(card: Any, session: Session, seen: Seen, seconds: float) -> None:
+    """Play one phrase until it is continued; a busy machine, or the gate of the canceller, may break one up.
+
+    Raises:
+        TimeoutError: it never was.
+    """
+    counters, marks = session.metrics.counters, session.metrics.marks
+    for _ in range(5):
+        continued, interrupted = counters.get("turns.continued", 0), counters.get("turns.interrupted", 0)
+        await asyncio.to_thread(card.play, phrase(seconds))
+        with contextlib.suppress(TimeoutError):
+            await until(lambda than=continued: counters.get("turns.continued", 0) > than, "the continuation", 3.0)
+            seen.continued.append(marks["decided_continue"])
+            if seen.continued[1:] and counters.get("turns.interrupted", 0) == interrupted + 1:
+                seen.stopped.append((marks["decided_stop"], marks["decided_continue"]))
+            return
+    raise TimeoutError("no phrase was continued; is the machine too busy?")
 
 
 @contextlib.asynccontextmanager
@@ -148,16 +165,16 @@ async def session_on(bundle: str) -> AsyncIterator[Session]:
             await task
 
 
-async def until(true: Callable[[], object], what: str) -> None:
+async def until(true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
     """Look every 5 ms.
 
     Raises:
         TimeoutError: it never came true.
     """
-    end = time.perf_counter() + PATIENCE
+    end = time.perf_counter() + patience
     while not true():
         if time.perf_counter() > end:
-            raise TimeoutError(f"waited {PATIENCE:g} s for {what}")
+            raise TimeoutError(f"waited {patience:g} s for {what}")
         await asyncio.sleep(0.005)
 
 
@@ -174,11 +191,8 @@ def figures(seen: Seen, heard: npt.NDArray[np.float64], played: npt.NDArray[np.f
     """Every figure of one run."""
     sounds = [first_after(played, at) - at for at in seen.continued]
     ends = [first_after(played, at) - last_before(heard, at) for at in seen.continued]
-    silences = [last_before(played, after) - at for at, after in zip(seen.stopped, seen.continued[1:], strict=True)]
-    onsets = [
-        last_before(played, after) - onset_before(heard, at)
-        for at, after in zip(seen.stopped, seen.continued[1:], strict=True)
-    ]
+    silences = [last_before(played, after) - at for at, after in seen.stopped]
+    onsets = [last_before(played, after) - onset_before(heard, at) for at, after in seen.stopped]
     latency = seen.report["latency_ms"]
     own = {name: round(found["p50"], 1) for name, found in latency.items()}
     yield of("decision_to_sound", sounds, SOUND_GOAL, own)

@@ -17,7 +17,13 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 # What the machine of a test has not, or what would set up an environment: stand-ins of one line. `make` only shows
 # what it would do.
 COMMANDS = {
-    "streamer": f'exec "{sys.executable}" -m streamer "$@"',
+    # Devices, and what runs until it is ended: options and config are real. The rest is tests/live's and tests/web's.
+    "streamer": f'''
+case "$1 $2" in
+  "run mic_"*) shift; set -- check "$@" ;;
+  devices*|serve*) set -- "$1" --help ;;
+esac
+exec "{sys.executable}" -m streamer "$@"''',
     "make": f'exec {shutil.which("make") or "true"} --no-print-directory -n -C "{ROOT}" "$@"',
     # Options and sound are real; the steps after the first are tests/audiolm/train/test_all.py's.
     "audiolm": f'exec "{sys.executable}" -m audiolm.cli "$@" --preset tiny --until prepare',
