@@ -14,7 +14,7 @@ import { Plot } from "./plot.js";
 import { Timeline } from "./timeline.js";
 import { View, store } from "./view.js";
 import { Recorder } from "./wav.js";
-import { CLOSED, MICROPHONE, OLD, RETRY, SUSPENDED } from "./words.js";
+import { BEHIND, CLOSED, MICROPHONE, OLD, RETRY, SUSPENDED } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const FIGURES_EVERY = 250; // ms
@@ -255,9 +255,9 @@ class App {
 
   tick(samples) {
     if (!this.live) return;
-    const position = this.link.tick(samples);
+    this.link.tick(samples);
     const counts = this.link.open && !this.made;
-    this.timeline.heard(samples, counts, position);
+    this.timeline.heard(samples, counts);
     if (this.triggerIn > 0 && (this.triggerIn -= 1) === 0) this.link.command("trigger");
     let peak = 0;
     for (const sample of samples) peak = Math.max(peak, Math.abs(sample));
@@ -361,7 +361,8 @@ class App {
   }
 
   show() {
-    this.view.state(this.state, { live: this.live, open: this.link.open });
+    const note = this.link.open && this.status.rtf > 1 ? BEHIND : undefined;
+    this.view.state(this.state, { live: this.live, open: this.link.open, note });
     this.view.microphone(Boolean(this.sound.microphone), this.muted);
     if (!this.sound.file) this.view.file(null);
   }

@@ -91,18 +91,15 @@ export class Link {
     this.between = true; // until the next welcome the server takes no sound
   }
 
-  /** One tick of the visitor's sound; returns its position, or -1 when it was not sent. */
+  /** One tick of the visitor's sound; what cannot be sent now is dropped. */
   tick(samples) {
-    if (!this.open || this.between) return -1;
-    const { position } = this;
-    this.position += TICK;
-    if (this.socket.bufferedAmount > MOST_BUFFERED) {
-      this.dropped += 1;
-      return -1;
+    if (!this.open || this.between) return;
+    if (this.socket.bufferedAmount > MOST_BUFFERED) this.dropped += 1;
+    else {
+      this.send(sound(samples, this.position, this.seq));
+      this.seq += 1;
     }
-    this.send(sound(samples, position, this.seq));
-    this.seq += 1;
-    return position;
+    this.position += TICK;
   }
 
   beat() {

@@ -4,11 +4,13 @@
 // which come a little later, are added to them. Bounded; knows nothing of canvases. `changed` names the ticks to draw
 // again.
 
-import { GENERATED, RATE, TICK } from "./frames.js";
+import { GENERATED, RATE, TICK, TURN } from "./frames.js";
 import { Spectrum } from "./spectrum.js";
 
 export const SHAPES = 8; // pairs of lowest and highest sample a tick
 export const FRAMES = 2; // acoustic frames a tick
+const PAUSE = 14; // ticks without tokens of heard sound: longer than any pause inside a phrase
+const LAG = 2; // ticks from the end of a tick until its tokens are here, when nothing holds them up
 const AWAITED = 64; // ticks of tokens that wait for their sound
 const APART = 25; // ticks that one side may be ahead of the other
 
@@ -23,12 +25,16 @@ export class Timeline {
     this.newSession();
   }
 
-  /** Positions count from 0 again, at the next tick. */
+  /** Positions count from 0 again. */
   newSession() {
-    this.start = this.count;
     this.next = this.count; // the first tick of which it is not known yet what was played
     this.awaited = new Map();
     this.arrived = [];
+    this.newPhrase();
+  }
+
+  newPhrase() {
+    this.phrase = { offset: Infinity, last: this.count, tokens: [] };
   }
 
   get(index) {
@@ -37,12 +43,11 @@ export class Timeline {
   }
 
   /** A tick of captured sound; `counts` says whether the model takes it in. */
-  heard(samples, counts, position) {
+  heard(samples, counts) {
     const floats = Float32Array.from(samples, (value) => value / 32768);
     const record = { index: this.count, counts, heard: null, made: null, semantic: -1, stack: null };
     Object.assign(record, { ownTokens: true, samples });
     record.heard = { shape: shapeOf(floats), bands: this.spectra.heard.step(floats) };
-    if (position >= 0) this.start = this.count - position / TICK;
     this.records[this.count % this.kept] = record;
     this.count += 1;
     this.touch(record);
@@ -81,6 +86,8 @@ export class Timeline {
 
   /** A frame of tokens: `semantic`, or stacks of levels (`acoustic`, `fine`). */
   tokens(frame) {
+    if (frame.flags & TURN && !(frame.flags & GENERATED)) this.newPhrase();
+    if (frame.data.length === 0) return;
     const levels = frame.shape[1] ?? 1;
     const per = frame.kind === "semantic" ? 1 : FRAMES * levels;
     for (let at = 0; at + per <= frame.data.length; at += per) {
@@ -89,7 +96,7 @@ export class Timeline {
       const data = frame.data.slice(at, at + per);
       const values = frame.kind === "semantic" ? { semantic: data[0] } : { stack: { levels, data } };
       if (frame.flags & GENERATED) this.await(tick, values);
-      else this.place(tick, values);
+      else this.take(tick, values);
     }
   }
 
@@ -98,8 +105,24 @@ export class Timeline {
     if (this.awaited.size > AWAITED) this.awaited.delete(this.awaited.keys().next().value);
   }
 
-  place(tick, values) {
-    const record = this.get(Math.round(this.start) + tick);
+  /**
+   * Tokens of heard sound. The session's clock stands still in silence, so where they belong is told by when they
+   * come: nothing is heard before it was played, and what was held up least says where the phrase began.
+   */
+  take(tick, values) {
+    if (this.count - this.phrase.last > PAUSE) this.newPhrase();
+    const { phrase } = this;
+    phrase.last = this.count;
+    phrase.tokens.push([tick, values]);
+    if (phrase.tokens.length > AWAITED) phrase.tokens.shift();
+    const offset = this.count - 1 - LAG - tick;
+    if (offset >= phrase.offset) return this.place(phrase.offset + tick, values);
+    phrase.offset = offset;
+    phrase.tokens.forEach(([each, before]) => this.place(offset + each, before));
+  }
+
+  place(index, values) {
+    const record = this.get(index);
     if (!record?.ownTokens) return;
     Object.assign(record, values);
     this.touch(record);

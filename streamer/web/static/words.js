@@ -50,6 +50,7 @@ export const FILE = {
 };
 
 export const SUSPENDED = "The browser keeps this page silent until you press a key or click. Press Start.";
+export const BEHIND = "The server's computer cannot keep up at the moment; there will be gaps.";
 export const OLD =
   "This browser is too old for the page: it lacks AudioWorklet. A recent Firefox, Chrome, Edge or Safari has it.";
 

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ CHROMIUM = shutil.which("chromium")
 RATE = 16_000
 LEAD = 1.5  # seconds of silence before the phrase
 PHRASE = 2.0
+LONGEST = 40  # seconds that anything may take
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -25,6 +27,7 @@ QUIET = [
     "--disable-sync",
 ]
 SOUNDING = ["--autoplay-policy=no-user-gesture-required"]
+REJECT = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', '%s'); };"
 FAKE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
 
 
@@ -66,7 +69,8 @@ def chromium():
 
 def wait_until(page, condition):
     """Wait until something holds on this side; the page goes on meanwhile."""
-    for _ in range(500):
+    end = time.monotonic() + LONGEST
+    while time.monotonic() < end:
         if condition():
             return
         page.wait_for_timeout(40)

@@ -43,14 +43,14 @@ def server():
 
 
 @pytest.fixture
-def open_page(server):
-    """`open_page(browser, **options of the context)`: the page, loaded.
+def open_at():
+    """`open_at(url, browser, **options of the context)`: the page at an address, loaded.
 
-    At the end its console may hold no error and no warning; `open_page.said` is what it holds.
+    At the end its console may hold no error and no warning; `open_at.said` is what it holds.
     """
     said, contexts = [], []
 
-    def start(browser, path="", *, init="", **options):
+    def start(url, browser, *, init="", **options):
         context = browser.new_context(**options)
         contexts.append(context)
         if init:
@@ -59,7 +59,7 @@ def open_page(server):
         page.set_default_timeout(20_000)
         page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(server.url + path)
+        page.goto(url)
         return page
 
     start.said = said
@@ -67,6 +67,12 @@ def open_page(server):
     for context in contexts:
         context.close()
     assert said == []
+
+
+@pytest.fixture
+def open_page(open_at, server):
+    """`open_page(browser, path, **options)`: the same at the fake server."""
+    return lambda browser, path="", **options: open_at(server.url + path, browser, **options)
 
 
 @pytest.fixture

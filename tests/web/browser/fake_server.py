@@ -175,7 +175,10 @@ class Visit:
         place = {"position": TICK * self.tick, "flags": GENERATED, "epoch": self.epoch}
         if not self.playing:
             self.playing = None
-            await self.send(AUDIO, np.zeros(0, np.int16), **place | {"flags": GENERATED | TURN})
+            place["flags"] = GENERATED | TURN
+            await self.send(AUDIO, np.zeros(0, np.int16), **place)
+            await self.send(SEMANTIC, np.zeros(0, np.uint16), **place)
+            await self.send(FINE, np.zeros((0, 0), np.uint16), **place)
             return
         await self.send(SEMANTIC, tokens(self.tick, (1,)), **place)
         await self.send(FINE, tokens(self.tick, (2, 12)), **place)

@@ -25,8 +25,9 @@ def run(launch):
 
 
 WRAPPED = """async (value) => {
-    const [frames, resample, jitter, wav, spectrum, tone] = await Promise.all(
-        ["frames", "resample", "jitter", "wav", "spectrum", "tone"].map((name) => import(`/static/${name}.js`)));
+    const names = ["frames", "resample", "jitter", "wav", "spectrum", "timeline", "tone"];
+    const [frames, resample, jitter, wav, spectrum, timeline, tone] =
+        await Promise.all(names.map((name) => import(`/static/${name}.js`)));
     %s
 }"""
 READ = """return value.map((text) => {
@@ -261,3 +262,55 @@ def test_a_note_has_its_pitch_and_dies_away(run):
     assert np.abs(note).max() == pytest.approx(0.8, abs=0.01)
     assert np.abs(note[:1]).max() < 0.1
     assert np.abs(note[-10:]).max() < 0.001
+
+
+TAPE = """
+    const pairs = [];
+    const made = new timeline.Timeline((heard, counts, played) => pairs.push([heard[0], counts, played && played[0]]));
+    const token = (tick, flags, data = [tick % 1000]) =>
+        made.tokens({kind: "semantic", flags, position: 640 * tick, rate: 25, shape: [data.length], data});
+    const hear = () => made.heard(new Int16Array(640).fill(made.count), true);
+    const played = (position) => made.played(position < 0 ? null : new Float32Array(640).fill(0.5), position);
+    const shown = (from, to) => Array.from({length: to - from}, (_, at) => made.get(from + at).semantic);
+"""
+
+
+def test_heard_tokens_stand_under_their_sound_though_the_sessions_clock_rests_in_silence(run):
+    shown = run(
+        TAPE
+        + """
+        const phrase = (first, tick) => {  // what began at tick `first`: three ticks in a burst, then one by one
+            while (made.count < first + 5) hear();
+            [0, 1, 2].forEach((each) => token(tick + each, frames.HEARD));
+            for (let each = 3; each < 20; each += 1) { hear(); token(tick + each, frames.HEARD); }
+        };
+        phrase(30, 0);
+        token(20, frames.HEARD | frames.TURN, []);
+        phrase(90, 20);
+        return [shown(28, 52), shown(88, 112)];"""
+    )
+    assert shown == [[-1, -1, *range(20), -1, -1], [-1, -1, *range(20, 40), -1, -1]]
+
+
+def test_generated_tokens_wait_for_their_sound(run):
+    shown, pairs = run(
+        TAPE
+        + """
+        for (let tick = 50; tick < 54; tick += 1) token(tick, frames.GENERATED);
+        for (let each = 0; each < 6; each += 1) hear();
+        for (const position of [-1, -1, 32000, 32640, 33280, 33920]) played(position);
+        return [shown(0, 6), pairs];"""
+    )
+    assert shown == [-1, -1, 50, 51, 52, 53]
+    assert pairs == [[0, True, None], [1, True, None], *([tick, True, 0.5] for tick in (2, 3, 4, 5))]
+
+
+def test_a_side_that_stops_never_makes_the_tape_grow(run):
+    assert run(
+        TAPE
+        + """
+        for (let each = 0; each < 3000; each += 1) { hear(); token(each, frames.GENERATED); }
+        for (let each = 0; each < 3000; each += 1) played(640 * each);
+        return made.records.length <= 1024 && made.awaited.size <= 64 && made.arrived.length <= 25
+            && made.changed.size <= 1024 && made.phrase.tokens.length <= 64;"""
+    )

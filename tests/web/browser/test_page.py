@@ -8,6 +8,7 @@ import soundfile
 from browsing import (
     PHRASE,
     RATE,
+    REJECT,
     SOUNDING,
     best_match,
     phrase,
@@ -121,9 +122,6 @@ def test_a_token_is_asked_for_and_one_in_the_address_is_taken_out_of_it(browser,
     assert secret not in other.url
     start(other, server)
     assert server.visit.hello["token"] == secret
-
-
-REJECT = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', '%s'); };"
 
 
 @pytest.mark.parametrize(
@@ -444,13 +442,13 @@ def test_the_figures_are_shown(page, server):
     assert page.text_content("#f-visitors") == "1 of 4"
 
 
-def test_the_policy_is_strict_and_holds(page, open_page):
+def test_the_policy_is_strict_and_holds(page, open_at):
     violated = """() => new Promise(resolve => {
         document.addEventListener('securitypolicyviolation', event => resolve(event.violatedDirective), {once: true});
         const image = new Image(); image.src = 'http://127.0.0.1:9/away.png'; })"""
     blocked = page.evaluate(violated)
     assert blocked == "img-src"
-    assert "Content Security Policy" in open_page.said.pop()
+    assert "Content Security Policy" in open_at.said.pop()
     text = page.content()
     assert not re.search(r"<[^>]+\s(style|on\w+)=", text)
     assert "<style" not in text
