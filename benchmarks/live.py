@@ -16,8 +16,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,18 @@ async def say(card: Any, session: Session, seen: Seen, seconds: float) -> None:
     for _ in range(5):
         continued, interrupted = counters.get("turns.continued", 0), counters.get("turns.interrupted", 0)
         await asyncio.to_thread(card.play, phrase(seconds))
+        goes_on = partial(_more, counters, "turns.continued", continued)
         with contextlib.suppress(TimeoutError):
-            await until(lambda than=continued: counters.get("turns.continued", 0) > than, "the continuation", 3.0)
+            await until(goes_on, "the continuation to begin", 3.0)
             seen.continued.append(marks["decided_continue"])
             if seen.continued[1:] and counters.get("turns.interrupted", 0) == interrupted + 1:
                 seen.stopped.append((marks["decided_stop"], marks["decided_continue"]))
             return
     raise TimeoutError("no phrase was continued; is the machine too busy?")
+
+
+def _more(counters: Mapping[str, int], name: str, than: int) -> bool:
+    return counters.get(name, 0) > than
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ from streamer.errors import InputError
 from streamer.frame import ACOUSTIC, AUDIO, FINE, HEARD, SEMANTIC, Frame
 from streamer.node import Build, Facts, Saved, SessionInfo, named_inputs
 from streamer.nodes.feed import says_it_as_ours
-from streamer.nodes.model import ModelNode, ModelSettings, describe
+from streamer.nodes.model import ModelNode, ModelSettings, describe, refusing
 from streamer.nodes.outlet import Outlet
 
 __all__ = ["ASIDE", "AcousticNode", "DecoderNode", "SemanticTokensNode"]
@@ -127,15 +127,18 @@ class Ear(ModelNode):
         """Sessions that have one tick each are stepped by one call of the engine."""
         if len(batch) == 1 or any(state.ticks.held + frame.shape[0] >= 2 * TICK for frame, state, _ in batch):
             return super().step_many(batch)
-        ticks = {
-            state.slot: tick
-            for frame, state, _ in batch
-            if self.takes(frame, state)
-            for tick in self.clean(frame, state)
-        }
+        ticks: dict[int, Samples] = {}
+        refused: dict[int, Iterator[Frame]] = {}
+        for frame, state, _ in batch:
+            try:
+                for tick in self.clean(frame, state) if self.takes(frame, state) else ():
+                    ticks[state.slot] = tick
+            except InputError as error:
+                refused[state.slot] = refusing(error)
         done = self.work(ticks) if ticks else {}
         return [
-            chain(self.give(done[state.slot], state) if state.slot in done else (), self.after(frame, state))
+            refused.get(state.slot)
+            or chain(self.give(done[state.slot], state) if state.slot in done else (), self.after(frame, state))
             for frame, state, _ in batch
         ]
 
@@ -339,9 +342,16 @@ class DecoderNode(ModelNode):
         """Sessions that have one tick each are stepped by one call of the engine."""
         if len(batch) == 1 or any(frame.shape[0] > self.parts.frames_per_tick for frame, _, _ in batch):
             return super().step_many(batch)
-        ticks = {state.slot: codes for frame, state, _ in batch for codes in self._ticks(frame)}
+        ticks: dict[int, npt.NDArray[np.int64]] = {}
+        refused: dict[int, Iterator[Frame]] = {}
+        for frame, state, _ in batch:
+            try:
+                for codes in self._ticks(frame):
+                    ticks[state.slot] = codes
+            except InputError as error:
+                refused[state.slot] = refusing(error)
         done = self.engine.decode(ticks) if ticks else {}
-        return [self._after(done.get(state.slot), frame, state) for frame, state, _ in batch]
+        return [refused.get(state.slot) or self._after(done.get(state.slot), frame, state) for frame, state, _ in batch]
 
     def _after(self, sound: Samples | None, frame: Frame, state: VoiceState) -> Iterator[Frame]:
         if sound is not None:

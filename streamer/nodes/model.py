@@ -21,7 +21,8 @@ from audiolm.errors import AudioLMError, EngineError
 from audiolm.parts import Parts
 from audiolm.runner import Emitted
 from audiolm.sampler import Sampling
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, InputError
+from streamer.frame import Frame
 from streamer.node import Build, Node, Settings
 
 FRAME_SAMPLES = 320  # samples of one 50 Hz frame
@@ -167,3 +168,12 @@ def sampling_of(default: Sampling, info: dict[str, Any]) -> Sampling:
 def stacked(frames: Iterable[Emitted]) -> npt.NDArray[np.int64]:
     """The tokens of finished frames as `[frames, levels]`."""
     return np.stack([frame.tokens for frame in frames])
+
+
+def refusing(error: InputError) -> Iterator[Frame]:
+    """Raises when its frames are asked for: so one session of a batch is refused, and the others go on."""
+    return map(_raise, (error,))
+
+
+def _raise(error: InputError) -> Frame:
+    raise error

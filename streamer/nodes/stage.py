@@ -22,7 +22,7 @@ from streamer.errors import ConfigError, InputError
 from streamer.frame import ACOUSTIC, CONTROL, Frame
 from streamer.node import Build, Mode, Saved, SessionInfo
 from streamer.nodes.feed import logger, says_it_as_ours
-from streamer.nodes.model import FRAME_SAMPLES, SAMPLING, ModelNode, ModelSettings, sampling_of
+from streamer.nodes.model import FRAME_SAMPLES, SAMPLING, ModelNode, ModelSettings, refusing, sampling_of
 from streamer.nodes.outlet import Outlet
 
 __all__ = ["StageNode", "StageSettings", "StageState"]
@@ -131,12 +131,18 @@ class StageNode(ModelNode):
 
     def step_many(self, batch: Sequence[tuple[Frame, StageState, str]]) -> Sequence[Iterable[Frame]]:
         """One step of several sessions: one call of the engine a row for all of them."""
-        with says_it_as_ours():
-            for frame, state, name in batch:
-                self._begin(frame, state, name)
-            states = [state for frame, state, _ in batch if frame.kind != CONTROL]
-            done = drive(self.engine, self.part, [(state.slot, state.runner) for state in states])
-        return [self._finish(frame, state, done.get(state.slot, [])) for frame, state, _ in batch]
+        refused: dict[int, Iterable[Frame]] = {}
+        for frame, state, name in batch:
+            try:
+                with says_it_as_ours():
+                    self._begin(frame, state, name)
+            except InputError as error:
+                refused[state.slot] = refusing(error)
+        states = [state for frame, state, _ in batch if frame.kind != CONTROL and state.slot not in refused]
+        done = drive(self.engine, self.part, [(state.slot, state.runner) for state in states])
+        return [
+            refused.get(state.slot) or self._finish(frame, state, done.get(state.slot, [])) for frame, state, _ in batch
+        ]
 
     def _begin(self, frame: Frame, state: StageState, name: str) -> None:
         if frame.kind == CONTROL:

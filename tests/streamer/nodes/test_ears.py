@@ -256,3 +256,15 @@ def test_decoders_side_by_side_are_as_alone(decoder, monkeypatch):
     calls = spy(monkeypatch, decoder.engine, "decode")
     assert side_by_side(decoder, given, "fine") == alone
     assert max(calls) >= 2
+
+
+def test_one_session_that_is_refused_does_not_end_the_batch(tiny_bundle):
+    node = made(AcousticNode, tiny_bundle, slots=2)
+    states = [node.init_state(SessionInfo(id=name)) for name in ("good", "bad")]
+    tick = Frame.of("audio", np.zeros(640, np.float32), position=0, flags=HEARD)
+    good, bad = node.step_many([(tick, states[0], "audio"), (tick.replace(rate=8000), states[1], "audio")])
+    assert [frame.kind for frame in good] == ["acoustic"]
+    with pytest.raises(InputError, match="8000 Hz came"):
+        next(iter(bad))
+    for state in states:
+        node.close(state)
