@@ -4,7 +4,7 @@ SECONDS ?= 10
 SEED ?= 1
 BUNDLE ?= piano
 
-.PHONY: run test check bench setup clean
+.PHONY: run test check bench bench-live setup clean
 
 run: setup
 	@scripts/run.sh "$(PROMPT)" "$(SECONDS)" "$(SEED)" "$(BUNDLE)"
@@ -17,6 +17,9 @@ check: setup
 
 bench: setup
 	@scripts/bench.sh
+
+bench-live: setup
+	@scripts/bench.sh live
 
 setup:
 	@scripts/setup.sh

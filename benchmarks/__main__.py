@@ -1,6 +1,6 @@
 """Run the benchmarks, each in a process of its own: one JSON line a figure, then a table.
 
-`python -m benchmarks [NAME ...] [--tiny] [--output FILE]`; without names all of them, one after the other.
+`python -m benchmarks [NAME ...] [--tiny] [--output FILE]`; without names all but the long ones, one after the other.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks.common import machine
 
 NAMES = ("frames", "graph_hop", "decode_step", "depth_step", "memory_floor", "whole_graph", "detectors", "echo")
+LONG = ("live",)  # ten minutes and more: only when it is named
 
 
 def run(name: str, *, tiny: bool) -> tuple[list[dict[str, Any]], bool]:
@@ -52,7 +53,9 @@ def _text(value: float | None) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is named and print it."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument(
+        "names", nargs="*", choices=[*NAMES, *LONG, []], metavar="NAME", help=", ".join((*NAMES, *LONG))
+    )
     parser.add_argument("--tiny", action="store_true", help="once and small: shows that it runs, not how fast")
     parser.add_argument("--output", type=Path, default=Path("out/bench.jsonl"), help="where the JSON lines are kept")
     chosen = parser.parse_args(argv)

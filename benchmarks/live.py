@@ -197,8 +197,8 @@ def figures(seen: Seen, heard: npt.NDArray[np.float64], played: npt.NDArray[np.f
     """Every figure of one run."""
     sounds = [first_after(played, at) - at for at in seen.continued]
     ends = [first_after(played, at) - last_before(heard, at) for at in seen.continued]
-    silences = [last_before(played, after) - at for at, after in seen.stopped]
-    onsets = [last_before(played, after) - onset_before(heard, at) for at, after in seen.stopped]
+    silences = [max(0.0, last_before(played, after) - at) for at, after in seen.stopped]  # 0: it was silent already
+    onsets = [max(0.0, last_before(played, after) - onset_before(heard, at)) for at, after in seen.stopped]
     latency = seen.report["latency_ms"]
     own = {name: round(found["p50"], 1) for name, found in latency.items()}
     yield of("decision_to_sound", sounds, SOUND_GOAL, own)

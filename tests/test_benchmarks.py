@@ -40,6 +40,8 @@ def test_a_benchmark_prints_one_json_line_a_figure(name):
     done = run(f"benchmarks.{name}", "--tiny")
     assert done.returncode == 0, done.stderr
     figures = [json.loads(line) for line in done.stdout.splitlines()]
+    if not figures and "needs pulseaudio" in done.stderr:
+        pytest.skip(done.stderr.strip())
     assert figures
     for figure in figures:
         check(figure, name)
@@ -58,9 +60,10 @@ def test_all_together_give_lines_a_file_and_a_table(tmp_path):
 
 
 def test_every_benchmark_is_in_the_list_of_all():
+    from benchmarks.__main__ import LONG
     from benchmarks.__main__ import NAMES as LISTED
 
-    assert sorted(LISTED) == NAMES
+    assert sorted([*LISTED, *LONG]) == NAMES
 
 
 def test_an_unknown_benchmark_is_refused():
