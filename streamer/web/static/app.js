@@ -14,11 +14,10 @@ import { Plot } from "./plot.js";
 import { Timeline } from "./timeline.js";
 import { View, store } from "./view.js";
 import { Recorder } from "./wav.js";
-import { BEHIND, CLOSED, MICROPHONE, OLD, RETRY, SUSPENDED } from "./words.js";
+import { CLOSED, MICROPHONE, RETRY, SOUND, noteOf } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const FIGURES_EVERY = 250; // ms
-const GAP = 400; // ms without sound that are no wait yet
+const [FIGURES_EVERY, GAP] = [250, 400]; // ms; a gap in the sound that is no wait yet
 
 class App {
   constructor() {
@@ -95,7 +94,7 @@ class App {
       () => (this.view.applyTheme(), this.plot.retheme()),
     );
     navigator.mediaDevices?.addEventListener?.("devicechange", () => this.microphoneBack());
-    window.addEventListener("pagehide", () => this.link.close());
+    window.addEventListener("pagehide", () => this.live && this.stop());
     const pass = () => (this.made ? this.listenNow() : this.continueNow());
     shortcuts({
       p: () => this.power(), " ": pass, k: () => this.continueNow(), l: () => this.listenNow(), i: () => this.mute(),
@@ -111,21 +110,19 @@ class App {
     return this.live ? this.stop() : this.begin(true);
   }
 
-  /** Start the sound and the session; with the microphone if wanted. Resolves to whether sound runs. */
+  /** Start the sound and the session; with the microphone if wanted. */
   async begin(microphone) {
-    if (!window.AudioWorkletNode) return this.view.problem(OLD);
+    const trouble = await this.sound.start();
+    if (trouble) return this.view.problem(SOUND[trouble], () => this.begin(microphone), "sound");
+    this.sound.volume.gain.value = Number($("volume").value);
     if (!this.live) {
       this.live = true;
       this.view.solved();
       this.link.connect();
       this.plot.run(() => this.live);
     }
-    const runs = await this.sound.start();
-    if (!runs) this.view.problem(SUSPENDED, () => this.begin(microphone));
-    this.sound.volume.gain.value = Number($("volume").value);
-    if (microphone && this.live) await this.openMicrophone();
+    if (microphone) await this.openMicrophone();
     this.voices.warm();
-    return runs;
   }
 
   stop() {
@@ -145,13 +142,13 @@ class App {
     } catch (error) {
       if (!(error instanceof MicrophoneError)) throw error;
       this.microphone = false;
-      this.view.problem(MICROPHONE[error.kind], () => this.begin(true));
+      this.view.problem(MICROPHONE[error.kind], () => this.begin(true), "microphone");
     }
     this.show();
   }
 
   microphoneGone() {
-    this.view.problem(MICROPHONE.gone);
+    this.view.problem(MICROPHONE.gone, null, "microphone");
     this.show();
   }
 
@@ -159,12 +156,12 @@ class App {
     if (!this.live || !this.microphone || this.sound.microphone) return;
     const devices = await navigator.mediaDevices.enumerateDevices();
     if (!devices.some((device) => device.kind === "audioinput")) return;
-    this.view.solved();
+    this.view.solved("microphone");
     await this.openMicrophone();
   }
 
   contextState(state) {
-    if (this.live && state !== "running") this.view.problem(SUSPENDED, () => this.begin(false));
+    if (state !== "running" && this.live) this.view.problem(SOUND.silent, () => this.begin(false), "sound");
   }
 
   // -- the connection ------------------------------------------------------------------------------------------------
@@ -182,7 +179,7 @@ class App {
   }
 
   welcome(said) {
-    this.view.solved();
+    this.view.solved("connection");
     this.forget();
     this.said = said;
     this.sound.restart();
@@ -197,19 +194,22 @@ class App {
 
   async linkState(state) {
     if (state.name !== "open") this.sound.restart();
-    if (state.name === "retrying")
-      this.view.problem(`${state.text || `${RETRY[state.reason]}.`} It is tried again by itself.`, () =>
-        this.link.connect(),
+    const { name, reason, text } = state;
+    if (name === "retrying") {
+      this.view.problem(
+        `${text || `${RETRY[reason]}.`} It is tried again by itself.`,
+        () => this.link.connect(),
+        "connection",
       );
-    else if (state.name === "closed" && state.reason === "token") await this.askToken(state);
-    else if (state.name === "closed" && state.reason) {
+    } else if (name === "closed" && reason === "token") await this.askToken(text);
+    else if (name === "closed" && reason) {
       this.stop();
-      this.view.problem([CLOSED[state.reason], state.text].filter(Boolean).join(" "), () => this.begin(true));
+      this.view.problem([CLOSED[reason], text].filter(Boolean).join(" "), () => this.begin(true));
     }
     this.show();
   }
 
-  async askToken({ text }) {
+  async askToken(text) {
     const wrong = Boolean(this.token);
     const token = await this.view.askToken(wrong ? "That one was not right. Try another." : text);
     if (token === null) {
@@ -307,6 +307,7 @@ class App {
   async file(file) {
     if (!file) return;
     await this.begin(false);
+    if (!this.sound.context) return;
     try {
       this.pending = { buffer: await decode(file, this.sound.context), name: file.name };
     } catch (error) {
@@ -352,7 +353,7 @@ class App {
   get state() {
     const { name, reason, again } = this.link.state;
     if (!this.live) return this.said.bundle || this.sound.context ? "stopped" : "idle";
-    if (name === "connecting")
+    if (name === "connecting" || name === "closed")
       return again ? "reconnecting" : this.status.state === "loading" ? "loading" : "connecting";
     if (name === "retrying") return reason === "full" ? "full" : "reconnecting";
     if (this.made) return performance.now() - this.soundedAt < GAP ? "continuing" : "waiting";
@@ -361,8 +362,8 @@ class App {
   }
 
   show() {
-    const note = this.link.open && this.status.rtf > 1 ? BEHIND : undefined;
-    this.view.state(this.state, { live: this.live, open: this.link.open, note });
+    const { open } = this.link;
+    this.view.state(this.state, { live: this.live, open, note: open ? noteOf(this.status) : undefined });
     this.view.microphone(Boolean(this.sound.microphone), this.muted);
     if (!this.sound.file) this.view.file(null);
   }

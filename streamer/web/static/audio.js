@@ -28,12 +28,22 @@ export class Sound {
     this.muted = false;
   }
 
-  /** Make the context and its graph; call it from a click or key, or the browser keeps it silent. */
+  /**
+   * Make the context and its graph; call it from a click or key, or the browser keeps it silent. Resolves to what is
+   * wrong: "old" browser, "broken" (parts of the page did not come), "silent" (it may not sound yet), or "".
+   */
   async start() {
+    if (!window.AudioWorkletNode) return "old";
     this.starting ??= this.build();
-    await this.starting;
+    try {
+      await this.starting;
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+      this.starting = this.context = null;
+      return "broken";
+    }
     if (this.context.state !== "running") await Promise.race([this.context.resume(), pause(400)]);
-    return this.context.state === "running";
+    return this.context.state === "running" ? "" : "silent";
   }
 
   async build() {
@@ -41,17 +51,14 @@ export class Sound {
     this.context = context;
     const module = (name) => context.audioWorklet.addModule(new URL(name, import.meta.url));
     await Promise.all([module("capture-worklet.js"), module("playout-worklet.js")]);
-    this.capture = new AudioWorkletNode(context, "capture", {
-      numberOfOutputs: 0,
-      channelCount: 1,
-      channelCountMode: "explicit",
-    });
+    this.capture = new AudioWorkletNode(context, "capture", { channelCount: 1, channelCountMode: "explicit" });
     this.playout = new AudioWorkletNode(context, "playout", { numberOfInputs: 0, outputChannelCount: [1] });
     this.volume = new GainNode(context);
     this.own = new GainNode(context); // what the visitor plays in the page: sent, and heard here
     this.own.connect(this.capture);
     this.own.connect(this.volume);
     this.playout.connect(this.volume).connect(context.destination);
+    this.capture.connect(context.destination); // it gives silence; some browsers run only what leads there
     this.capture.port.onmessage = ({ data }) => this.on.tick(data);
     this.playout.port.onmessage = ({ data }) => this.took(data);
     context.onstatechange = () => this.on.context?.(context.state);

@@ -24,6 +24,7 @@ export class Link {
     this.roundTrip = null;
     this.codebook = 1024;
     this.newSession();
+    addEventListener("online", () => this.state.name === "retrying" && this.connect());
   }
 
   newSession() {

@@ -54,14 +54,17 @@ export class View {
 
   // -- problems ------------------------------------------------------------------------------------------------------
 
-  problem(words, again) {
+  /** `again` mends it, perhaps; `about` is what `solved` takes it away by. */
+  problem(words, again, about) {
     text($("problem-text"), words);
     $("problem").hidden = false;
     $("problem-again").hidden = !again;
-    this.again = again;
+    Object.assign(this, { again, about });
   }
 
-  solved() {
+  /** Take the problem away; one about something else stays. */
+  solved(about = this.about) {
+    if (about !== this.about) return;
     $("problem").hidden = true;
     text($("problem-text"), "");
   }
@@ -121,7 +124,7 @@ export class View {
   /** Ask for the token; resolves to the text, or to null when the visitor does not want to. */
   askToken(words) {
     const dialog = $("token-dialog");
-    text($("token-text"), words ?? "Whoever runs it can give you one.");
+    text($("token-text"), words || "Whoever runs it can give you one.");
     $("token").value = "";
     if (!dialog.open) dialog.showModal();
     return new Promise((resolve) => {

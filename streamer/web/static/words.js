@@ -1,4 +1,4 @@
-// What the page says: states, problems and how to mend them, in plain words. Text only.
+// What the page says: states, problems and how to mend them, in plain words. Text alone.
 
 export const STATES = {
   idle: ["Ready", "Start asks for the microphone. Without one, play the piano below or give it a sound file."],
@@ -49,13 +49,20 @@ export const FILE = {
   large: (name) => `${name} is too large: at most 200 MB.`,
 };
 
-export const SUSPENDED = "The browser keeps this page silent until you press a key or click. Press Start.";
-export const BEHIND = "The server's computer cannot keep up at the moment; there will be gaps.";
-export const OLD =
-  "This browser is too old for the page: it lacks AudioWorklet. A recent Firefox, Chrome, Edge or Safari has it.";
+export const SOUND = {
+  silent: "The browser keeps this page silent until you press a key or click. Press Start.",
+  broken: "Parts of this page did not come from the server. Load the page again when the server is there.",
+  old: "This browser is too old for the page: it lacks AudioWorklet. A recent Firefox, Chrome, Edge or Safari has it.",
+};
 
 export const MODES = {
   continue: "Continue me",
   duet: "Duet: play together",
   reconstruct: "Only the codec: what is kept of me",
 };
+
+/** What is worth more than the usual hint, if anything. */
+export function noteOf({ left_s: left, rtf }) {
+  if (left != null && left < 60) return `This visit ends in ${Math.ceil(left / 5) * 5} seconds.`;
+  return rtf > 1 ? "The server's computer cannot keep up at the moment; there will be gaps." : undefined;
+}

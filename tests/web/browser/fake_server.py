@@ -104,7 +104,7 @@ class Visit:
 
     async def status(self):
         state = "listening" if self.playing is None else "continuing"
-        await self.command("status", state=state, **FIGURES)
+        await self.command("status", state=state, **self.server.figures)
 
     async def run(self):
         async for message in self.socket.iter_bytes():
@@ -200,7 +200,7 @@ class FakeServer:
     """The app on a free port, in a thread of its own. `visits` are all pages that came, the newest last."""
 
     def __init__(self):
-        self.visits, self.refusal, self.token, self.gone = [], None, None, False
+        self.visits, self.refusal, self.token, self.figures = [], None, None, dict(FIGURES)
         routes = [
             Route("/", lambda request: FileResponse(STATIC / "index.html")),
             Mount("/static", StaticFiles(directory=STATIC)),

@@ -1,5 +1,6 @@
 """The page in a real Chromium: it captures, it plays what comes, it says what is wrong, and anyone can use it."""
 
+import io
 import re
 
 import numpy as np
@@ -21,6 +22,20 @@ from browsing import (
 from audiolm.io import read_metadata
 
 COMMANDS = "button:visible, select:visible, input:visible"
+
+
+DROP = """async ([name, bytes]) => {
+    const data = new DataTransfer();
+    data.items.add(new File([new Uint8Array(bytes)], name));
+    for (const type of ["dragover", "drop"])
+        document.body.dispatchEvent(new DragEvent(type, {dataTransfer: data, bubbles: true}));
+}"""
+
+
+def wav_bytes(seconds=PHRASE):
+    made = io.BytesIO()
+    soundfile.write(made, phrase(seconds), RATE, format="WAV")
+    return list(made.getvalue())
 
 
 def heard(server):
@@ -107,11 +122,44 @@ def test_an_end_that_trying_again_does_not_mend_is_told_once(page, server, code,
     wait_for_state(page, "listening")
 
 
+BROKEN = """const load = AudioWorklet.prototype.addModule;
+AudioWorklet.prototype.addModule = async function (...address) {
+    if (window.away !== false) throw new DOMException("it did not come", "AbortError");
+    return load.apply(this, address);
+};"""
+
+
+def test_parts_of_the_page_that_do_not_come_are_told_of_and_asked_for_again(browser, open_page):
+    page = open_page(browser, init=BROKEN)
+    page.click("#power")
+    page.get_by_role("alert").filter(has_text="did not come from the server").wait_for()
+    assert page.text_content("#power-label") == "Start"
+    page.evaluate("window.away = false")
+    page.click("#problem-again")
+    wait_for_state(page, "listening")
+
+
+MUTE = """Object.defineProperty(AudioContext.prototype, "state", {get: () => window.pressed ? "running" : "suspended"});
+const resume = AudioContext.prototype.resume;
+AudioContext.prototype.resume = function () { return window.pressed ? resume.apply(this) : new Promise(() => {}); };"""
+
+
+def test_a_browser_that_may_not_sound_yet_is_told_what_to_do(browser, open_page):
+    page = open_page(browser, init=MUTE + REJECT % "NotAllowedError")
+    page.evaluate(DROP, ["phrase.wav", wav_bytes()])  # a drop is no press of a key
+    page.get_by_role("alert").filter(has_text="Press Start").wait_for()
+    page.evaluate("window.pressed = true")
+    page.click("#problem-again")
+    wait_for_state(page, "file")
+    assert page.is_hidden("#problem")
+
+
 def test_a_token_is_asked_for_and_one_in_the_address_is_taken_out_of_it(browser, open_page, server):
     secret = server.token = "please"  # noqa: S105
     page = open_page(browser)
     page.click("#power")
     page.get_by_role("dialog").wait_for()
+    assert page.text_content("#state") == "Connecting"
     page.fill("#token", "guess")
     page.keyboard.press("Enter")
     page.get_by_text("not right").wait_for()
@@ -179,14 +227,6 @@ def test_piano_keys_send_their_sound_and_need_no_microphone(browser, open_page, 
     page.keyboard.up("Enter")
     assert "down" not in key.get_attribute("class")
     assert page.is_hidden("#problem")
-
-
-DROP = """async ([name, bytes]) => {
-    const data = new DataTransfer();
-    data.items.add(new File([new Uint8Array(bytes)], name));
-    for (const type of ["dragover", "drop"])
-        document.body.dispatchEvent(new DragEvent(type, {dataTransfer: data, bubbles: true}));
-}"""
 
 
 def test_a_file_that_is_dropped_is_heard_and_continued(browser, open_page, server, tmp_path):
@@ -440,6 +480,15 @@ def test_the_figures_are_shown(page, server):
     assert re.fullmatch(r"\d+ / \d+ ms", page.text_content("#f-buffer"))
     assert page.text_content("#f-rtf") == "0.42"
     assert page.text_content("#f-visitors") == "1 of 4"
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"), [({"left_s": 42.0}, "ends in 45 seconds"), ({"rtf": 1.4, "left_s": None}, "cannot keep up")]
+)
+def test_what_the_visitor_should_know_stands_under_the_state(page, server, figures, words):
+    server.figures |= figures
+    start(page, server)
+    page.get_by_role("status").filter(has_text=words).wait_for()
 
 
 def test_the_policy_is_strict_and_holds(page, open_at):

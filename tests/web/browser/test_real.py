@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import soundfile
-from browsing import RATE, REJECT, best_match, phrase, wait_for_state, wait_until
+from browsing import RATE, REJECT, best_match, phrase, wait_for, wait_for_state, wait_until
 
 from audiolm.io import read_metadata
 
@@ -93,6 +93,7 @@ def test_a_server_that_was_killed_is_found_again(browser, open_at, serve):
     process, url = serve("--port", 0)
     page = open_at(url, browser, init=SILENT)
     start(page)
+    wait_for(page, "window.streamer.stats().position > 16000")
     process.kill()
     process.wait()
     wait_for_state(page, "reconnecting")
