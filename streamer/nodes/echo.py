@@ -29,17 +29,20 @@ HINT_MS: Final = 60  # from the reference to its echo, as a first guess; the can
 EDGES: Final = np.array([3, 6, 10, 16, 24, 36, 54, 80, 120, 160])  # of the bands, in bins of 50 Hz
 BANDS: Final = len(EDGES) - 1
 NOTHING: Final = -120.0
-SOUNDS: Final = -60.0  # dB in a band from which on the loudspeaker sounds, and echo is expected
+SOUNDS: Final = -75.0  # dB in a band from which on the loudspeaker sounds, and echo is expected
+TELLS: Final = -55.0  # dB in a band from which on the loudspeaker tells how strong the coupling is
 REACH: Final = 30  # blocks in which the echo of a block may come
 RING_OUT: Final = 1.0  # dB a block by which a room's echo dies away: 60 dB in 0.6 s
-MARGIN: Final = 8.0  # dB above the expected echo that are someone's own sound
+MARGIN: Final = 8.0  # dB above the expected echo, and above the room's noise, that are someone's own sound
 ENOUGH: Final = 12.0  # dB above that, added up over the bands (10 at most in each), that open the gate
 IN_A_ROW: Final = 2  # blocks for which they must last
 HOLD: Final = 15  # blocks for which the gate stays open afterwards
-LEARNT: Final = 50  # blocks of playback after which the coupling is corrected
+LEARNT: Final = 50  # blocks of playback, half a second, after which the coupling is corrected
+KEPT: Final = 4  # such times that are remembered
 SURE: Final = 20  # how many of them must sound in a band
 UNKNOWN: Final = 6.0  # dB, the coupling before anything was measured: an echo louder than the reference
-FAINTEST: Final = -70.0  # dB in a band; no echo is expected below
+FAINTEST: Final = -78.0  # dB in a band; no echo or noise is expected below
+FALL, RISE = 0.1, 0.01  # of the noise's level in a block: share of the way down, dB up (1 dB a second)
 
 
 class EchoReference:
@@ -153,14 +156,16 @@ class _Playback:
 class _Gate:
     """Tells someone's own sound from the echo, by how much is expected of it in each band.
 
-    Each half second of playback the loudest echo seen corrects the coupling, quickly upwards as long as nobody seems
-    to speak.
+    Each half second the coupling goes towards the loudest echo of the last two seconds: up at once as long as nobody
+    seems to speak, down slowly.
     """
 
     def __init__(self) -> None:
         self.coupling = np.full(BANDS, UNKNOWN)
+        self.noise = np.full(BANDS, FAINTEST)
         self._bands = _Bands()
         self._run = self._open = 0
+        self._kept: deque[Levels] = deque(maxlen=KEPT)
         self._forget()
 
     def _forget(self) -> None:
@@ -170,10 +175,11 @@ class _Gate:
     def passes(self, block: Samples, playback: _Playback) -> bool:
         """Whether this block holds more than echo."""
         levels = self._bands.push(block)
+        self.noise = np.maximum(FAINTEST, self.noise + np.minimum(RISE, FALL * (levels - self.noise)))
         if not playback.sounds:
             self._run = self._open = 0
             return True
-        expected = np.maximum(self.coupling + playback.tail + MARGIN, FAINTEST)
+        expected = np.maximum(self.coupling + playback.tail, self.noise) + MARGIN
         above = float(np.clip(levels - expected, 0.0, 10.0).sum())
         self._run = self._run + 1 if above >= ENOUGH else 0
         self._open = HOLD if self._run >= IN_A_ROW else max(0, self._open - 1)
@@ -181,15 +187,17 @@ class _Gate:
         return self._open > 0
 
     def _learn(self, levels: Levels, playback: _Playback) -> None:
-        sounding = playback.recent > SOUNDS + 5.0
+        sounding = playback.recent > TELLS
         self._worst = np.where(sounding, np.maximum(self._worst, levels - playback.recent), self._worst)
         self._seen += sounding
         self._blocks, self._spoken = self._blocks + 1, self._spoken or self._open > 0
         if self._blocks < LEARNT:
             return
-        error = self._worst - self.coupling
-        step = np.where(error > 0, np.minimum(error, 1.0 if self._spoken else 6.0), 0.3 * error)
-        self.coupling = np.where(self._seen >= SURE, self.coupling + step, self.coupling)
+        seen = np.where(self._seen >= SURE, self._worst, NOTHING)
+        self._kept.append(np.minimum(seen, self.coupling + (1.0 if self._spoken else 6.0)))
+        worst = np.max(self._kept, axis=0)
+        error = np.where(worst > NOTHING, worst - self.coupling, 0.0)
+        self.coupling = self.coupling + np.where(error > 0, error, 0.3 * error)
         self._forget()
 
 

@@ -246,3 +246,17 @@ def test_bands_of_noise_add_up_to_its_power():
     bands = echo._Bands()
     power = np.mean([np.sum(10 ** (bands.push(each) / 10)) for each in noise])
     assert power == pytest.approx(157 / 160, rel=0.05)  # all but the lowest three bins
+
+
+@pytest.mark.parametrize("kind", ["auto", "gate"])
+def test_a_noisy_room_does_not_hold_the_gate_open(speech, kind):
+    made = clean(kind, speech, room(speech, noise_db=-45))
+    closed = [not block.any() for block in made[2 * RATE :].reshape(-1, BLOCK)]
+    assert np.mean(closed) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["auto", "gate"])
+def test_soft_playback_is_playback(speech, kind):
+    far = 0.005 * speech
+    made = clean(kind, far, room(far, gain_db=0, noise_db=-90))
+    assert np.mean([not block.any() for block in made[2 * RATE :].reshape(-1, BLOCK)]) > 0.8
