@@ -60,6 +60,7 @@ class TurnsState:
         phrase: something has sounded in this turn. active, silent, let_in, made: ticks of this turn.
         run: ticks of sound in a row during a continuation. armed: silence was heard since it began, so that sound is
             new.
+        broken: sound has broken in; if it was too short to be a phrase (a cough, an echo), the model goes on again.
         begun: mode duet: something was ever heard.
     """
 
@@ -82,12 +83,13 @@ class TurnsState:
     continuing: bool = False
     phrase: bool = False
     armed: bool = False
+    broken: bool = False
     begun: bool = False
     muted: bool = False
 
 
 COUNTS = ("position", "epoch", "active", "silent", "let_in", "made", "run")
-SWITCHES = ("continuing", "phrase", "armed", "begun", "muted")
+SWITCHES = ("continuing", "phrase", "armed", "broken", "begun", "muted")
 
 
 class TurnsNode(Node):
@@ -212,11 +214,12 @@ class TurnsNode(Node):
         if state.most is not None and state.let_in >= state.most:
             yield from self._go_on(state)
         elif state.phrase and state.silent >= _whole(self.config.hangover_ms):
-            if state.active >= _whole(self.config.least_ms):
+            if state.active < _whole(self.config.least_ms):
+                state.info.metrics.count(f"{self.name}.too_short")
+            if state.active >= _whole(self.config.least_ms) or state.broken:
                 yield from self._go_on(state)
             else:
                 state.phrase, state.active, state.silent = False, 0, 0
-                state.info.metrics.count(f"{self.name}.too_short")
                 self._trim(state)
 
     def _continuing(self, tick: Samples, heard: Heard, state: TurnsState) -> Iterator[Frame]:
@@ -225,6 +228,7 @@ class TurnsNode(Node):
         state.run = state.run + 1 if heard.active and state.armed else 0
         if self.config.barge_in and state.run >= _whole(self.config.barge_in_ms):
             yield from self._stop(state, interrupted=True)
+            state.broken = True
             yield from self._listening(tick, heard, state)
             return
         self._hold(tick, state)
@@ -274,7 +278,7 @@ class TurnsNode(Node):
             yield Frame.control("interrupt").replace(session=state.info.id, epoch=state.epoch)
         yield state.ticks.turn(state.position, generated=True)
         state.audio.epoch = state.ticks.epoch = state.epoch
-        state.continuing = state.phrase = False
+        state.continuing = state.phrase = state.broken = False
         state.active = state.silent = state.let_in = 0
         self._say(state)
 

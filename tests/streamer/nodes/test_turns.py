@@ -125,6 +125,18 @@ def test_a_click_is_no_prompt():
     assert state.info.metrics.counters["turns.too_short"] == 1
 
 
+def test_what_breaks_in_and_is_no_phrase_is_passed_over_and_the_model_goes_on():
+    found, state = run(made(), "xx......x.......")
+    assert found[8] == "!1 |t a6 a7 a8"
+    assert found[9:12] == ["", "", "|a t t"]
+    assert found[12] == "t"
+    assert state.info.metrics.counters["turns.too_short"] == 1
+    node = made()
+    _, state = run(node, "xx......")
+    text(node, Frame.control("listen"), state)
+    assert run(node, "x.......", state)[0][4:] == ["", "", "", ""], "who asked it to listen is listened to"
+
+
 def test_a_fixed_length_ends_a_prompt_and_going_on_playing_is_no_interruption():
     found, state = run(made(), "xxxxxxx.xx", prompt_seconds=0.12)
     assert found[:6] == ["a0", "a1", "a2 |a t t", "t", "t", "t"]
