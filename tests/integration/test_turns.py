@@ -130,19 +130,21 @@ def test_turns_do_not_depend_on_pieces_lanes_or_packing(play, bundle, pattern):
     assert sha256(live("mic_continue"), "packed=true") == usual
 
 
+WITHOUT_SEMANTICS = {
+    "mode: continue": "mode: acoustic_only",
+    "turns -> semantic.tick": "turns -> coarse.tick",
+    "  - semantic_tokens -> semantic -> coarse": "  - coarse",
+    "-> acoustic, semantic_tokens": "-> acoustic",
+    "  semantic_tokens: semantic_tokens\n  semantic: semantic\n": "",
+    "[semantic_tokens, semantic, coarse, fine]": "[coarse, fine]",
+}
+
+
 def test_a_session_of_acoustic_tokens_alone_takes_turns_too(play, bundle):
-    text = (
-        live("mic_continue")
-        .replace("mode: continue", "mode: acoustic_only")
-        .replace("turns -> semantic.tick", "turns -> coarse.tick")
-    )
-    text = text.replace("  - semantic_tokens -> semantic -> coarse", "  - coarse").replace(
-        "-> acoustic, semantic_tokens", "-> acoustic"
-    )
-    text = text.replace("  semantic_tokens: semantic_tokens\n  semantic: semantic\n", "")
-    text = text.replace("[acoustic, semantic_tokens, decoder]", "[acoustic, decoder]").replace(
-        "[semantic, coarse, fine]", "[coarse, fine]"
-    )
+    text = live("mic_continue")
+    for old, new in WITHOUT_SEMANTICS.items():
+        assert old in text
+        text = text.replace(old, new)
     sound = sounding(PATTERNS[0])
     expected = by_session(bundle, sound, PATTERNS[0], "acoustic_only")
     got = play(text, "session.seconds=null", sessions=[{"seed": 5, "extra": {"sound": sound}}], logged=("fine",))[0]
