@@ -1,6 +1,4 @@
 // The page: wires sound, connection, picture and controls together. The only module that knows them all.
-//
-// `window.streamer` is for looking from the console (and for tests): `state`, `stats()`, `played(seconds)`.
 
 import { GENERATED, HEARD, TURN, LAST } from "./frames.js";
 import { MicrophoneError, Sound } from "./audio.js";
@@ -19,7 +17,7 @@ import { CLOSED, MICROPHONE, RETRY, SOUND, noteOf } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const [FIGURES_EVERY, GAP] = [250, 400]; // ms; a gap in the sound that is no wait yet
 
-class App {
+export class App {
   constructor() {
     this.view = new View();
     this.recorder = new Recorder();
@@ -74,33 +72,24 @@ class App {
 
   listen() {
     const click = (id, action) => $(id).addEventListener("click", action);
-    click("power", () => this.power());
-    click("listen", () => this.listenNow());
-    click("continue", () => this.continueNow());
-    click("mute", () => this.mute());
-    click("reset", () => this.reset());
-    click("record", () => this.record());
-    click("download", () => this.download());
-    click("file", () => $("file-input").click());
+    const buttons = { listen: "listenNow", continue: "continueNow", file: "choose" };
+    for (const id of ["power", "listen", "continue", "mute", "reset", "record", "download", "file", "help"])
+      click(id, () => this[buttons[id] ?? id]());
     click("file-stop", () => this.sound.stopFile());
     click("theme", () => (this.view.nextTheme(), this.plot.retheme()));
-    click("help", () => this.view.help());
     click("help-close", () => $("help-dialog").close());
     click("problem-close", () => this.view.solved());
     click("problem-again", () => (this.view.solved(), this.view.again?.()));
-    $("file-input").addEventListener("change", ({ target }) => (this.file(target.files[0]), (target.value = "")));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener(
-      "change",
-      () => (this.view.applyTheme(), this.plot.retheme()),
-    );
+    $("file-input").addEventListener("change", ({ target }) => (this.play(target.files[0]), (target.value = "")));
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    dark.addEventListener("change", () => (this.view.applyTheme(), this.plot.retheme()));
     navigator.mediaDevices?.addEventListener?.("devicechange", () => this.microphoneBack());
     window.addEventListener("pagehide", () => this.live && this.stop());
-    const pass = () => (this.made ? this.listenNow() : this.continueNow());
-    shortcuts({
-      p: () => this.power(), " ": pass, k: () => this.continueNow(), l: () => this.listenNow(), i: () => this.mute(),
-      f: () => $("file-input").click(), o: () => this.record(), 0: () => this.reset(), "?": () => this.view.help(),
-    }, () => $("typing").checked); // prettier-ignore
-    dropZone((file) => this.file(file));
+    shortcuts(
+      (name) => this[name](),
+      () => $("typing").checked,
+    );
+    dropZone((file) => this.play(file));
     setInterval(() => this.showFigures(), FIGURES_EVERY);
   }
 
@@ -193,8 +182,11 @@ class App {
   }
 
   async linkState(state) {
-    if (state.name !== "open") this.sound.restart();
     const { name, reason, text } = state;
+    if (name !== "open") {
+      this.status = {};
+      this.sound.restart();
+    }
     if (name === "retrying") {
       this.view.problem(
         `${text || `${RETRY[reason]}.`} It is tried again by itself.`,
@@ -236,7 +228,7 @@ class App {
   }
 
   received({ data, flags, epoch, position }) {
-    if (flags & (TURN | LAST)) {
+    if (flags & LAST || (flags & TURN && flags & GENERATED)) {
       this.generating = false;
       return this.sound.endTurn();
     }
@@ -290,6 +282,18 @@ class App {
     this.link.command("listen");
   }
 
+  pass() {
+    return this.made ? this.listenNow() : this.continueNow();
+  }
+
+  choose() {
+    $("file-input").click();
+  }
+
+  help() {
+    this.view.help();
+  }
+
   mute() {
     if (!this.sound.microphone) return;
     this.muted = !this.muted;
@@ -304,7 +308,7 @@ class App {
     setTimeout(() => this.piano.sounds(note) || this.voices.up(note), 200); // a quick first tap
   }
 
-  async file(file) {
+  async play(file) {
     if (!file) return;
     await this.begin(false);
     if (!this.sound.context) return;
@@ -336,16 +340,18 @@ class App {
   }
 
   record() {
-    if (!this.recorder.on && !this.link.open) return;
-    if (!this.recorder.on) this.recorder.clear();
-    this.recorder.on = !this.recorder.on;
-    this.view.recording(this.recorder.on, this.recorder.seconds);
+    const { recorder, said } = this;
+    if (!recorder.on && !this.link.open) return;
+    if (recorder.on) {
+      const { bundle, mode, seed, seconds } = said;
+      this.taken = { bundle, mode, seed, seconds: seconds ?? undefined, ...this.controls.flatSampling() };
+    } else recorder.clear();
+    recorder.on = !recorder.on;
+    this.view.recording(recorder.on, recorder.seconds);
   }
 
   download() {
-    const { bundle, mode, seed, seconds } = this.said;
-    const settings = { bundle, mode, seed, seconds: seconds ?? undefined, ...this.controls.flatSampling() };
-    saveFile(this.recorder.file(settings), `audiolm-${bundle ?? "page"}.wav`);
+    saveFile(this.recorder.file(this.taken), `audiolm-${this.taken.bundle ?? "page"}.wav`);
   }
 
   // -- showing -------------------------------------------------------------------------------------------------------
@@ -389,12 +395,3 @@ class App {
     this.link.command("report", { underruns: Math.max(0, since), buffer_ms: buffer, latency_ms: sound ?? undefined });
   }
 }
-
-const app = new App();
-window.streamer = {
-  get state() {
-    return app.state;
-  },
-  stats: () => app.stats(),
-  played: (seconds) => app.sound.lastPlayed(seconds),
-};

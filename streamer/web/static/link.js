@@ -23,12 +23,7 @@ export class Link {
     this.refused = 0;
     this.roundTrip = null;
     this.codebook = 1024;
-    this.newSession();
     addEventListener("online", () => this.state.name === "retrying" && this.connect());
-  }
-
-  newSession() {
-    Object.assign(this, { position: 0, seq: 0, between: false });
   }
 
   get open() {
@@ -39,8 +34,8 @@ export class Link {
     this.wanted = true;
     clearTimeout(this.timer);
     this.drop();
-    this.become({ name: "connecting", again: this.attempts > 0, before: this.state.reason });
-    this.newSession();
+    this.become({ name: "connecting", again: this.attempts > 0 });
+    Object.assign(this, { position: 0, seq: 0, resets: 0 });
     this.error = null;
     const socket = new WebSocket(this.url);
     socket.binaryType = "arraybuffer";
@@ -89,12 +84,12 @@ export class Link {
   reset(values) {
     if (!this.open) return;
     this.command("reset", values);
-    this.between = true; // until the next welcome the server takes no sound
+    this.resets += 1; // until it welcomes again the server takes no sound
   }
 
   /** One tick of the visitor's sound; what cannot be sent now is dropped. */
   tick(samples) {
-    if (!this.open || this.between) return;
+    if (!this.open || this.resets) return;
     if (this.socket.bufferedAmount > MOST_BUFFERED) this.dropped += 1;
     else {
       this.send(sound(samples, this.position, this.seq));
@@ -132,7 +127,7 @@ export class Link {
 
   welcomed(values) {
     this.attempts = 0;
-    this.newSession();
+    this.resets = Math.max(0, this.resets - 1);
     this.codebook = Math.max(values.codebook ?? 1024, values.semantic_codebook ?? 0);
     this.become({ name: "open" });
     this.on.welcome(values);

@@ -9,15 +9,15 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from browsing import FAKE, LEAD, RATE, SOUNDING, chromium, phrase
+from browsing import FAKE, LEAD, RATE, REST, SOUNDING, chromium, phrase
 from fake_server import FakeServer
 
 
 @pytest.fixture(scope="session")
 def microphone_file(tmp_path_factory):
-    """What the fake microphone hears: silence, the phrase, silence."""
+    """What the fake microphone hears, again and again: silence, the phrase, silence."""
     path = tmp_path_factory.mktemp("microphone") / "microphone.wav"
-    sound = np.concatenate([np.zeros(round(LEAD * RATE)), phrase(), np.zeros(30 * RATE)])
+    sound = np.concatenate([np.zeros(round(LEAD * RATE)), phrase(), np.zeros(round(REST * RATE))])
     soundfile.write(path, sound, RATE, subtype="PCM_16")
     return str(path)
 
@@ -31,7 +31,7 @@ def launch():
 
 @pytest.fixture(scope="module")
 def browser(launch, microphone_file):
-    return launch(*SOUNDING, *FAKE, f"--use-file-for-fake-audio-capture={microphone_file}%noloop")
+    return launch(*SOUNDING, *FAKE, f"--use-file-for-fake-audio-capture={microphone_file}")
 
 
 @pytest.fixture
