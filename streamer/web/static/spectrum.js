@@ -27,13 +27,8 @@ function unmel(value) {
   return 400 * (Math.exp(value) - 1);
 }
 
-const TURNS = Array.from({ length: Math.log2(SIZE) }, (_, stage) => {
-  const half = 1 << stage;
-  return Array.from({ length: half }, (_unused, index) => [
-    Math.cos((Math.PI * index) / half),
-    -Math.sin((Math.PI * index) / half),
-  ]);
-});
+const COSINES = Float32Array.from({ length: SIZE / 2 }, (_, index) => Math.cos((2 * Math.PI * index) / SIZE));
+const SINES = Float32Array.from({ length: SIZE / 2 }, (_, index) => -Math.sin((2 * Math.PI * index) / SIZE));
 const REVERSED = Uint16Array.from({ length: SIZE }, (_, index) => {
   let value = 0;
   for (let bit = 1, place = SIZE >> 1; bit < SIZE; bit <<= 1, place >>= 1) if (index & bit) value |= place;
@@ -41,18 +36,17 @@ const REVERSED = Uint16Array.from({ length: SIZE }, (_, index) => {
 });
 
 function transform(real, imaginary) {
-  for (let stage = 0, half = 1; half < SIZE; stage += 1, half <<= 1) {
-    for (let block = 0; block < SIZE; block += 2 * half) {
-      for (let index = 0; index < half; index += 1) {
-        const [cosine, sine] = TURNS[stage][index];
-        const [low, high] = [block + index, block + index + half];
-        const x = real[high] * cosine - imaginary[high] * sine;
-        const y = real[high] * sine + imaginary[high] * cosine;
-        real[high] = real[low] - x;
-        imaginary[high] = imaginary[low] - y;
-        real[low] += x;
-        imaginary[low] += y;
-      }
+  for (let half = 1; half < SIZE; half <<= 1) {
+    const stride = SIZE / (2 * half);
+    for (let low = 0; low < SIZE; low += low % half === half - 1 ? half + 1 : 1) {
+      const high = low + half;
+      const turn = (low % half) * stride;
+      const x = real[high] * COSINES[turn] - imaginary[high] * SINES[turn];
+      const y = real[high] * SINES[turn] + imaginary[high] * COSINES[turn];
+      real[high] = real[low] - x;
+      imaginary[high] = imaginary[low] - y;
+      real[low] += x;
+      imaginary[low] += y;
     }
   }
 }
@@ -71,6 +65,7 @@ export class Spectrum {
     joined.set(samples, this.tail.length);
     this.tail.set(joined.subarray(TICK));
     const out = new Uint8Array(COLUMNS * BANDS);
+    if (joined.every((sample) => sample === 0)) return out;
     for (let column = 0; column < COLUMNS; column += 1) {
       this.powers(joined.subarray(column * HOP, column * HOP + SIZE));
       this.bands(out.subarray(column * BANDS, (column + 1) * BANDS));

@@ -12,6 +12,8 @@ const LIT = {
   reconstruct: "made",
 };
 
+const RING = 20; // steps of the level
+
 export class View {
   constructor() {
     this.shown = null;
@@ -41,9 +43,12 @@ export class View {
     if (live) $("invite").hidden = true;
   }
 
-  /** The ring round the button: 0 to 1. */
+  /** The ring round the button: 0 to 1, in steps, since each change is painted. */
   level(value) {
-    $("level").style.strokeDashoffset = 100 - 100 * Math.max(0, Math.min(1, value));
+    const step = Math.round(RING * Math.max(0, Math.min(1, value)));
+    if (step === this.step) return;
+    this.step = step;
+    $("level").style.strokeDashoffset = 100 - (100 * step) / RING;
   }
 
   microphone(open, muted) {
