@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import soundfile
+import structlog
 import torch
 
 from audiolm import engine
@@ -43,6 +44,12 @@ def denormals_afterwards():
     yield
     torch.set_flush_denormal(False)
     engine._thread.ready = False
+
+
+@pytest.fixture(autouse=True)
+def logs_as_at_the_start():
+    """A command that ran in this process has set up the logs of the process: every test begins without."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

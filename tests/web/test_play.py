@@ -16,8 +16,8 @@ async def shipped(serve):
     return await serve(choices=CONFIGS, leave=60.0, visit=None)
 
 
-async def play(server, samples, **hello):
-    """One visit: sound tick by tick, then bye; gives the frames that came."""
+async def play(server, samples, *later, **hello):
+    """One visit: sound tick by tick, `later` when something generated has come, then bye; gives what came."""
     page = await server.connect()
     before = set(server.service.visitors)
     await page.hello(**hello)
@@ -29,7 +29,9 @@ async def play(server, samples, **hello):
             got.append(frame)
 
     reading = asyncio.create_task(read())
-    for number, tick in enumerate(samples.reshape(-1, 640)):
+    for number, tick in enumerate(np.concatenate((samples, *later)).reshape(-1, 640)):
+        while number * 640 == len(samples) and not any(frame.generated for frame in sounds(got)):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
         await page.tick(tick, number * 640)
         while player._expected != (number + 1) * 640 or len(player._link.inbox) > WAITING:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.005)
@@ -81,8 +83,8 @@ async def test_continue_goes_on_when_the_sound_stops(shipped):
 
 
 async def test_barge_in_is_told_and_the_new_sound_is_heard(shipped):
-    parts = tone(1.0, 330), np.zeros(24_320, np.int16), tone(0.64, 440)
-    got = await play(shipped, np.concatenate(parts), mode="continue", detector="music", seed=3)
+    samples = np.concatenate((tone(1.0, 330), np.zeros(24_320, np.int16)))
+    got = await play(shipped, samples, tone(0.64, 440), mode="continue", detector="music", seed=3)
     order = [frame.meta["command"] if frame.kind == "control" else frame.flags & 3 for frame in got
              if frame.meta.get("command") == "interrupt" or (frame.kind == "audio" and frame.payload)]  # fmt: skip
     stop = order.index("interrupt")
