@@ -61,7 +61,7 @@ async def test_reconstruct_gives_each_visitor_their_own_sound(shipped):
         got[index] = await play(shipped, tone(1.0, pitches[index]), mode="reconstruct")
 
     first = asyncio.create_task(one(0))
-    while not shipped.service.visitors:  # noqa: ASYNC110 - they come one after the other, to be told apart
+    while not (shipped.service.visitors or first.done()):  # noqa: ASYNC110 - they come one after the other, to be told apart
         await asyncio.sleep(0.005)
     await one(1)
     await first
