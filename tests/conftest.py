@@ -19,7 +19,7 @@ from audiolm.bundle import save_bundle
 from audiolm.tiny import tiny_parts
 
 RATE = 16_000
-IN_REAL_TIME = ("live", "web")  # folders whose tests have a sound card, a browser or a server run beside them
+IN_REAL_TIME = ("live", "web/browser")  # folders whose tests have a sound card or a browser run beside them
 torch.set_num_threads(1)  # bits depend on it, and a busy neighbour makes two threads slower than one
 
 
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
     """What runs in real time may be starved by a machine's other tenants: it is tried three times before it fails."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in IN_REAL_TIME:
+        if any(item.path.is_relative_to(here / folder) for folder in IN_REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=2))
 
 

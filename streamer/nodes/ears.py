@@ -25,11 +25,9 @@ from streamer.frame import ACOUSTIC, AUDIO, FINE, HEARD, SEMANTIC, Frame
 from streamer.node import Build, Facts, Saved, SessionInfo, named_inputs
 from streamer.nodes.feed import says_it_as_ours
 from streamer.nodes.model import ModelNode, ModelSettings, describe, refusing
-from streamer.nodes.outlet import Outlet
+from streamer.nodes.outlet import ASIDE, Outlet, role_of
 
-__all__ = ["ASIDE", "AcousticNode", "DecoderNode", "SemanticTokensNode"]
-
-ASIDE = "aside"  # role of sound that keeps the ears' streams whole, while something else is generated in its place
+__all__ = ["AcousticNode", "DecoderNode", "SemanticTokensNode"]
 
 
 class EarSettings(ModelSettings):
@@ -367,7 +365,7 @@ class DecoderNode(ModelNode):
 
     def _sound(self, sound: Samples, frame: Frame, state: VoiceState) -> Frame:
         state.out.follow(frame)
-        made = state.out.frame(sound, state.position, generated=not frame.flags & HEARD, **_role(frame))
+        made = state.out.frame(sound, state.position, generated=not frame.flags & HEARD, **role_of(frame))
         state.position += TICK
         return made
 
@@ -384,8 +382,3 @@ class DecoderNode(ModelNode):
             message = f"node {self.name!r} takes tokens from 0 to {config.cardinality - 1}, {tokens.max()} came"
             raise InputError(message + "; they are of another model")
         return tokens.reshape(-1, per, tokens.shape[1])
-
-
-def _role(frame: Frame) -> dict[str, Any]:
-    role = frame.meta.get("role")
-    return {} if role is None else {"role": role}

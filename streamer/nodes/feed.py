@@ -19,7 +19,18 @@ from streamer.errors import InputError
 from streamer.frame import AUDIO, HEARD, Frame
 from streamer.node import Build, Mode, SessionInfo
 
-__all__ = ["Rest", "TickFeed", "keeps", "logger", "prompt_limit", "rest_for", "say", "says_it_as_ours", "true_length"]
+__all__ = [
+    "WHOLE_INPUT",
+    "Rest",
+    "TickFeed",
+    "keeps",
+    "logger",
+    "prompt_limit",
+    "rest_for",
+    "say",
+    "says_it_as_ours",
+    "true_length",
+]
 
 Rest = Literal["auto", "drop", "pad"]
 WHOLE_INPUT: frozenset[Mode] = frozenset({"reconstruct", "resynthesize"})  # modes whose output is as long as the input

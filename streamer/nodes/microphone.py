@@ -115,7 +115,6 @@ class MicrophoneSource(Source):
 
     def shutdown(self) -> None:
         """Close the device, and free the canceller."""
-        self._canceller.close()
         capture, self._capture = self._capture, None
         if capture is not None:
             capture.close()

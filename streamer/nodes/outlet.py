@@ -1,15 +1,26 @@
-"""Where the frames of one stream of a node are numbered. Knows frames, no model."""
+"""Where the frames of one stream of a node are numbered, and the roles that sound can have. Knows frames, no model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy.typing as npt
 
 from streamer.frame import GENERATED, HEARD, TICK, Frame
 from streamer.node import SessionInfo
 
-__all__ = ["Outlet"]
+__all__ = ["ASIDE", "Outlet", "role_of"]
+
+ASIDE: Final = (
+    "aside"  # role of sound that keeps the ears' streams whole, while something else is generated in its place
+)
+
+
+def role_of(frame: Frame) -> dict[str, Any]:
+    """The role of a frame as metadata for those that are made of it; empty when it has none."""
+    role = frame.meta.get("role")
+    return {} if role is None else {"role": role}
 
 
 @dataclass

@@ -6,8 +6,7 @@ input it wants, so that what waits is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from streamer.errors import ConfigError
 from streamer.frame import ACOUSTIC, COARSE, CONTROL, FINE, SEMANTIC, TICK, Frame
 from streamer.node import Build, Facts, SessionInfo, named_inputs
 from streamer.nodes.model import FRAME_SAMPLES, describe, stacked
+from streamer.nodes.outlet import role_of
 from streamer.nodes.stage import StageNode, StageSettings, StageState
 
 __all__ = ["CoarseNode", "FineNode", "SemanticNode"]
@@ -233,7 +233,7 @@ class FineNode(StageNode):
     def give(self, frame: Frame, state: StageState, done: list[Emitted]) -> Iterable[Frame]:
         """Whole stacks, a tick at a time."""
         if frame.kind == ACOUSTIC and frame.payload:
-            yield state.out.frame(frame.array, frame.position, generated=False, **_role(frame.meta))
+            yield state.out.frame(frame.array, frame.position, generated=False, **role_of(frame))
         for tick in self._ticks([e for e in done if e.generated and e.frame in state.pending], state):
             codes = [np.concatenate((state.pending.pop(e.frame), e.tokens)) for e in tick]
             yield state.out.frame(np.stack(codes), tick[0].frame * FRAME_SAMPLES, generated=True)
@@ -249,7 +249,3 @@ class FineNode(StageNode):
         while len(state.done) >= per:
             tick, state.done = state.done[:per], state.done[per:]
             yield tick
-
-
-def _role(meta: Mapping[str, Any]) -> dict[str, Any]:
-    return {"role": meta["role"]} if "role" in meta else {}

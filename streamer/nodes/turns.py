@@ -23,14 +23,12 @@ from streamer.frame import AUDIO, CONTROL, Frame
 from streamer.frame import TICK as TICKS
 from streamer.node import Build, Node, Saved, SessionInfo, Settings
 from streamer.nodes.detect import Detector, Heard, make_detector
-from streamer.nodes.feed import logger, says_it_as_ours
-from streamer.nodes.outlet import Outlet
+from streamer.nodes.feed import WHOLE_INPUT, logger, says_it_as_ours
+from streamer.nodes.outlet import ASIDE, Outlet, role_of
 
 __all__ = ["TurnsNode", "TurnsSettings"]
 
-FOLLOWS = ("reconstruct", "resynthesize")  # modes that let everything in and give no ticks
 MS = SAMPLE_RATE // 1000
-ASIDE = {"role": "aside"}  # sound that the ears take to keep their streams whole, while something is generated
 
 
 class TurnsSettings(Settings):
@@ -176,8 +174,8 @@ class TurnsNode(Node):
             yield from self._end(state)
 
     def _hear(self, tick: Samples, frame: Frame, state: TurnsState) -> Iterator[Frame]:
-        if frame.meta.get("role") is not None or state.info.mode in FOLLOWS:
-            yield self._let_in(tick, state, **_role(frame))
+        if frame.meta.get("role") is not None or state.info.mode in WHOLE_INPUT:
+            yield self._let_in(tick, state, **role_of(frame))
             return
         if frame.meta.get("gap"):  # the microphone is away: neither sound nor silence
             if state.continuing:
@@ -243,7 +241,7 @@ class TurnsNode(Node):
                 yield from self._stop(state, interrupted=False)
             yield self._let_in(tick, state)
         elif state.begun:
-            yield state.audio.frame(tick, state.position, generated=False, **ASIDE)
+            yield state.audio.frame(tick, state.position, generated=False, role=ASIDE)
             if not state.continuing:
                 yield self._turn(state)
             yield self._tick(state)
@@ -323,7 +321,7 @@ class TurnsNode(Node):
 
     def _command(self, frame: Frame, state: TurnsState) -> Iterator[Frame]:
         """Do what a control frame says; what does not fit the moment does nothing."""
-        command, by_turns = frame.meta.get("command"), state.info.mode not in (*FOLLOWS, "duet")
+        command, by_turns = frame.meta.get("command"), state.info.mode not in (*WHOLE_INPUT, "duet")
         if command == "trigger" and by_turns and not state.continuing:
             yield from self._go_on(state)
         elif command in ("listen", "interrupt") and by_turns and state.continuing:
@@ -379,8 +377,3 @@ def _whole(milliseconds: float) -> int:
 
 def _ticks_of(seconds: float | None) -> int | None:
     return None if seconds is None else max(1, round(seconds * SAMPLE_RATE / TICK))
-
-
-def _role(frame: Frame) -> dict[str, Any]:
-    role = frame.meta.get("role")
-    return {} if role is None else {"role": role}

@@ -7,6 +7,7 @@ program under test: that gets `Card.env`, because PortAudio reads the environmen
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -159,6 +160,22 @@ class Card:
         """The number of the module that has made a sink."""
         lines = self.pactl("list", "short", "modules").stdout.splitlines()
         return next(line.split("\t")[0] for line in lines if f"sink_name={sink} " in f"{line} ")
+
+    def end_playing(self, process):
+        """End what a process plays, as when its device is pulled out: PulseAudio would move it to another sink."""
+        self.pactl("load-module", "module-cli-protocol-unix")
+        number = None
+        for line in self.pactl("list", "sink-inputs").stdout.splitlines():
+            if line.startswith("Sink Input #"):
+                number = line.partition("#")[2]
+            elif line.strip() == f'application.process.id = "{process}"':
+                with socket.socket(socket.AF_UNIX) as door:
+                    door.connect(str(Path(self.env["PULSE_RUNTIME_PATH"]) / "cli"))
+                    door.settimeout(PATIENCE)
+                    door.sendall(f"kill-sink-input {number}\n".encode())
+                    door.shutdown(socket.SHUT_WR)
+                    while door.recv(4096):  # until it has done that, and hangs up
+                        pass
 
     def _settle(self, source):
         """A sink renders two seconds at once before it notices that somebody wants short blocks: wait that long."""
