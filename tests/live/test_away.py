@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from sounds import heard_through
+from recorded import heard_through
 
 
 def gone(status):

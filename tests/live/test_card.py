@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from card import RATE, RAW, samples_of, until
-from sounds import heard_through
+from recorded import heard_through
 
 
 def test_what_is_played_is_heard_by_the_microphone(card, speech):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from card import RATE, samples_of
-from sounds import clicks
+from recorded import clicks
 
 QUIET = 1e-4  # the card gives zeros where nothing plays
 

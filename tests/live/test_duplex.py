@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 from card import samples_of
-from sounds import clicks, heard_through
+from recorded import clicks, heard_through
 
 
 @pytest.fixture
