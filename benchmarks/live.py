@@ -38,6 +38,7 @@ from card import Card, missing  # type: ignore[import-not-found]  # noqa: E402 -
 
 RATE = 48_000
 PATIENCE = 30.0
+AROUND = 1.0
 SOUND_GOAL, SILENCE_GOAL = 250.0, 100.0  # ms
 Samples = npt.NDArray[np.float32]
 
@@ -59,7 +60,7 @@ class Recorder:
         ]
         self.process = subprocess.Popen(command, env=card.env, stdout=subprocess.PIPE)  # noqa: S603 - our own command
         self.blocks: list[bytes] = []
-        self.begin = float("inf")  # instant of sample 0, by the block that was stamped least late
+        self.stamps: list[float] = []  # the instant of sample 0, as each block had it
         self._size = 0
         self._thread = threading.Thread(target=self._read, name=f"record-{source}")
         self._thread.start()
@@ -68,7 +69,7 @@ class Recorder:
         while self.process.stdout is not None and (data := os.read(self.process.stdout.fileno(), 1 << 16)):
             self.blocks.append(data)
             self._size += len(data)
-            self.begin = min(self.begin, time.perf_counter() - self._size / 2 / RATE)
+            self.stamps.append(time.perf_counter() - self._size / 2 / RATE)
 
     def close(self) -> None:
         """End."""
@@ -79,7 +80,15 @@ class Recorder:
     def sounding(self) -> npt.NDArray[np.float64]:
         """The instant of every sample that is not 0: the card itself gives zeros, a soft continuation does not."""
         samples = np.frombuffer(b"".join(self.blocks)[: self._size // 2 * 2], "<i2")
-        return self.begin + np.flatnonzero(samples) / RATE
+        sizes = np.array([len(block) for block in self.blocks])
+        begins = least_around(np.array(self.stamps), np.cumsum(sizes) / 2 / RATE)
+        return (np.repeat(begins, sizes // 2) + np.arange(sizes.sum() // 2) / RATE)[np.flatnonzero(samples)]
+
+
+def least_around(stamps: npt.NDArray[np.float64], at: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The least of the stamps within `AROUND` seconds of each: a card's clock drifts, and may jump after a hiccup."""
+    first, last = np.searchsorted(at, at - AROUND), np.searchsorted(at, at + AROUND)
+    return np.array([stamps[begin:end].min() for begin, end in zip(first, last, strict=True)])
 
 
 @dataclass
