@@ -130,6 +130,7 @@ class End(ABC):  # noqa: B024 - its three children have the abstract methods
         merge: with several inputs, `position` steps them in the order of their positions, waiting for the one behind
             (the result then never depends on timing); `arrival` takes what is there.
         live: of a source or sink: it goes by the wall clock and ends only when it is told to (a microphone).
+        commands: what control frames can tell it (`mute`, `set`), so that it is known which make sense for a graph.
         Config: its settings, a subclass of `Settings`.
     """
 
@@ -140,6 +141,7 @@ class End(ABC):  # noqa: B024 - its three children have the abstract methods
     delay: ClassVar[int] = 0
     merge: ClassVar[Literal["position", "arrival"]] = "position"
     live: ClassVar[bool] = False
+    commands: ClassVar[Collection[str]] = ()
     Config: ClassVar[type[BaseModel]] = Settings
 
     def __init__(self, config: Any, build: Build) -> None:

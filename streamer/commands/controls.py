@@ -45,7 +45,8 @@ class Controls:
     """Turns keys into commands for the session that runs and, where they should last, for those after it.
 
     Attributes:
-        muted, monitor: what holds now. seconds: length of a continuation. help: whether the list of keys is wanted.
+        muted, monitor: what holds now. seconds: length of a continuation. gain: of the speakers, as a factor.
+        top_k: node -> how many tokens its stage samples from. help: whether the list of keys is wanted.
     """
 
     def __init__(self, live: Live) -> None:
@@ -54,7 +55,9 @@ class Controls:
         self.muted = self.help = False
         self.monitor = any(getattr(each, "monitor", False) for each in settings)
         self.seconds: float | None = live.setting("seconds")
-        self._own = dict(_temperatures(live))
+        self.gain = 1.0
+        self.top_k: dict[str, int | None] = {name: getattr(each, "top_k", None) for name, each in _samplings(live)}
+        self._own = {name: float(each.temperature) for name, each in _samplings(live)}
         self._shift = 0.0
         actions: dict[str, Callable[[], object]] = {
             "go": lambda: self._command("trigger"),
@@ -85,19 +88,61 @@ class Controls:
 
     def status(self) -> dict[str, Any]:
         """What the keys have set, as plain data."""
-        return {"muted": self.muted, "monitor": self.monitor, "seconds": self.seconds, "temperature": self.temperatures}
+        return {
+            "muted": self.muted,
+            "monitor": self.monitor,
+            "gain": self.gain,
+            "seconds": self.seconds,
+            "temperature": self.temperatures,
+            "top_k": dict(self.top_k),
+        }
+
+    # -- what can be set, by a key or from elsewhere
+
+    def mute(self, *, on: bool) -> None:
+        """Take the input as silence, or hear it."""
+        self.muted = on
+        self.live.hold("mute", "mute", on=on)
+
+    def play_input(self, *, on: bool) -> None:
+        """Play what is heard, too, or not."""
+        self.monitor = on
+        self.live.hold("monitor", "monitor", on=on)
+
+    def warm(self, temperature: float, node: str | None = None) -> None:
+        """What a stage samples with, or all of them."""
+        self._own = self.temperatures | {name: temperature for name in self._own if node in (None, name)}
+        self._shift = 0.0
+        self._hold_temperatures()
+
+    def choose(self, top_k: int | None, node: str | None = None) -> None:
+        """How many of the likeliest tokens a stage samples from, or all of them; None: as the config has it."""
+        for name, each in _samplings(self.live):
+            if node in (None, name):
+                self.top_k[name] = getattr(each, "top_k", None) if top_k is None else top_k
+                self.live.hold(f"top_k of {name}", "set", node=name, top_k=top_k)
+
+    def last(self, seconds: float | None) -> None:
+        """The length of a continuation; None: no end."""
+        self.seconds = seconds
+        self.live.hold("length", "length", seconds=seconds)
+
+    def amplify(self, gain: float) -> None:
+        """A factor of the speakers' volume."""
+        self.gain = gain
+        self.live.hold("gain", "gain", value=gain)
+
+    # -- keys
 
     def _command(self, command: str) -> None:
         _log(command=command, sent=self.live.send(command))
 
     def _mute(self) -> None:
-        self.muted = not self.muted
-        self.live.hold("mute", "mute", on=self.muted)
+        self.mute(on=not self.muted)
         _log(mute=self.muted)
 
     def _monitor(self) -> None:
-        self.monitor = not self.monitor
-        self.live.hold("monitor", "monitor", on=self.monitor)
+        self.play_input(on=not self.monitor)
         _log(monitor=self.monitor)
 
     def _help(self) -> None:
@@ -114,15 +159,17 @@ class Controls:
         least, most = COLDEST - min(self._own.values()), HOTTEST - max(self._own.values())
         if least <= most:
             self._shift = round(min(most, max(least, self._shift + step)), 4)
+        self._hold_temperatures()
+        _log(**{f"temperature_{name}": value for name, value in self.temperatures.items()})
+
+    def _hold_temperatures(self) -> None:
         for name, value in self.temperatures.items():
             self.live.hold(f"temperature of {name}", "set", node=name, temperature=value)
-        _log(**{f"temperature_{name}": value for name, value in self.temperatures.items()})
 
     def _length(self, by: int) -> None:
         fits = [each for each in LENGTHS if _longer(each, self.seconds) == by]
         if fits:
-            self.seconds = fits[0] if by > 0 else fits[-1]
-            self.live.hold("length", "length", seconds=self.seconds)
+            self.last(fits[0] if by > 0 else fits[-1])
             _log(seconds=self.seconds)
 
 
@@ -132,10 +179,10 @@ def _longer(one: float | None, other: float | None) -> int:
     return (a > b) - (a < b)
 
 
-def _temperatures(live: Live) -> dict[str, float]:
-    """What the stages of the graph sample with; a stage is a node that has `sampling`."""
-    found = {name: getattr(node, "sampling", None) for name, node in live.graph.nodes.items()}
-    return {name: float(each.temperature) for name, each in found.items() if each is not None}
+def _samplings(live: Live) -> list[tuple[str, Any]]:
+    """How the stages of the graph sample by their settings; a stage is a node that has `sampling`."""
+    found = ((name, getattr(node, "sampling", None)) for name, node in live.graph.nodes.items())
+    return [(name, each) for name, each in found if each is not None]
 
 
 def _log(**values: Any) -> None:

@@ -30,6 +30,7 @@ PAUSE: Final = 0.004  # seconds between two looks at the ring
 SAY: Final = 0.1  # seconds between two notes when nothing happens
 LATE: Final = 0.5  # seconds behind the clock after which discarding begins anew
 LAST: Final = 0.25  # seconds that the last fade may take
+RAMP: Final = 0.1  # most that the gain moves within a block: from silence to full in 100 ms, without a click
 LEAST: Final = 0.05  # seconds that wait at least on average: the ring, and half of the saw-tooth of a tick
 SWITCH: Final = 0.001  # seconds a thread busy with Python may hold up this one; the usual 5 ms double its pauses
 SILENCE_DB: Final = -100.0
@@ -75,6 +76,7 @@ class Pump:
 
     Attributes:
         lock: held round every call of the buffer.
+        gain: factor of the volume; what is played follows a change by at most `RAMP` a block.
         listener: is given a `Note` ten times a second, when sound begins or ends, and at once after `wanted` was set.
         wanted: somebody waits for the buffer to move.
         ended: the end of the thread; holds the error that ended it, if one did.
@@ -92,7 +94,8 @@ class Pump:
             steer: whether the maker has a clock of its own, so that the rate has to follow it.
             given: is called with each block of `BLOCK` samples at 16 kHz that is handed to the device.
         """
-        self.buffer, self.device, self.gain, self.given = buffer, device, np.float32(gain), given
+        self.buffer, self.device, self.gain, self.given = buffer, device, gain, given
+        self._gain = gain
         self.lock = threading.Lock()
         self.listener: Callable[[Note], None] | None = None
         self.wanted = False
@@ -181,7 +184,7 @@ class Pump:
         buffer, ring = self.buffer, self.device.ring
         with self.lock:
             was, begun, start = buffer.sounding, buffer.begun, buffer.taken
-            block = np.clip(self.gain * buffer.take(BLOCK), -1, 1)
+            block = np.clip(self._gains() * buffer.take(BLOCK), -1, 1)
             offset = (buffer.begun_at - start) / SAMPLE_RATE if buffer.begun > begun else None
             ends, flows = was and not buffer.sounding, buffer.playing
         self.given(block)
@@ -192,6 +195,15 @@ class Pump:
         if offset is not None or ends or self.wanted:
             self.wanted = False
             self._say(now, None if offset is None else at + offset, at + BLOCK / SAMPLE_RATE if ends else None)
+
+    def _gains(self) -> np.float32 | Samples:
+        """The gain of a block: one number, or a straight line to where it is now going."""
+        before, target = self._gain, self.gain
+        if before == target:
+            return np.float32(target)
+        self._gain = min(max(target, before - RAMP), before + RAMP)
+        line: Samples = np.linspace(before, self._gain, BLOCK + 1, dtype=np.float32)[1:]
+        return line
 
     def _steer(self, *, flows: bool) -> float:
         """The correction of the rate in ppm."""

@@ -29,6 +29,7 @@ from streamer.nodes.pump import KEEP, Note, Pump
 __all__ = ["SpeakerSettings", "SpeakerSink"]
 
 MS = SAMPLE_RATE // 1000
+LOUDEST = 4.0  # gain that a command may ask for: 12 dB
 
 
 class SpeakerSettings(Settings):
@@ -97,15 +98,17 @@ class _Voice:
 class SpeakerSink(Sink):
     """Plays generated sound, and what is heard where the mode or `monitor` says so; one session at a time.
 
-    Control: `interrupt` fades out what plays and drops what waits of older epochs; `monitor` (`on`: bool).
+    Control: `interrupt` fades out what plays and drops what waits of older epochs; `monitor` (`on`: bool); `gain`
+    (`value`: 0 to 4, a factor beside `volume_db`, reached smoothly; it lasts until another session begins).
     Metrics: gauges `device`, `connected`, `level_db`, `buffer_ms`, `drift_ppm`; counters `underruns`, `late_blocks`,
-    `lost_samples`, `not_finite`; latencies `decision_to_sound`, `speech_end_to_sound`, `stop_to_silence`, until the
+    `lost_samples`, `not_finite`, `refused_controls`; latencies `decision_to_sound`, `speech_end_to_sound`, `stop_to_silence`, until the
     sound leaves the device as far as the device tells its own delay.
     """
 
     type_name: ClassVar[str] = "speaker"
     accepts = {"audio": (AUDIO,), "control": (CONTROL,)}  # noqa: RUF012 - a class constant
     optional = ("control",)
+    commands = ("interrupt", "monitor", "gain")
     live = True
     Config = SpeakerSettings
     config: SpeakerSettings
@@ -118,11 +121,12 @@ class SpeakerSink(Sink):
         """
         super().__init__(config, build)
         self.playout = Host.shared().playout(Wanted(config.device, config.rate, config.channels))
+        self._volume = 10 ** (config.volume_db / 20)
         self.buffer = JitterBuffer(round(config.prime_ms * MS), round(config.most_ms * MS))
         self.pump = Pump(
             self.buffer,
             self.playout,
-            gain=10 ** (config.volume_db / 20),
+            gain=self._volume,
             steer=build.live,
             given=reference(build).push,
         )
@@ -185,6 +189,7 @@ class SpeakerSink(Sink):
             )
         self._voice = voice = _Voice(self.name, self.playout, ctx, monitor=self.config.monitor)
         self.pump.restart()
+        self.pump.gain = self._volume
         self.pump.listener = voice.listen
         self.pump.start(f"speaker {self.name}")
         return voice
@@ -228,6 +233,15 @@ class SpeakerSink(Sink):
                 self.buffer.interrupt(frame.epoch)
         elif command == "monitor":
             voice.monitor = bool(frame.meta.get("on", True))
+        elif command == "gain":
+            self._set_gain(frame.meta.get("value"), voice)
+
+    def _set_gain(self, value: object, voice: _Voice) -> None:
+        """A factor beside the volume of the config; what is none is counted and changes nothing."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LOUDEST:
+            self.pump.gain = self._volume * value
+        else:
+            voice.ctx.metrics.count(f"{self.name}.refused_controls")
 
     async def _play(self, frame: Frame, voice: _Voice) -> None:
         """Put the sound into the buffer, a tick at a time."""

@@ -70,6 +70,7 @@ class StageNode(ModelNode):
     """What the three stages share: take what came, run every row that is possible, give what is finished."""
 
     merge = "arrival"
+    commands = ("set",)
     modes: ClassVar[tuple[Mode, ...]] = ("continue", "duet", "dream", "acoustic_only", "resynthesize")
     hears: ClassVar[str] = ACOUSTIC
     Config = StageSettings

@@ -13,7 +13,7 @@ import numpy as np
 from audiolm.runner import FOREVER, Emitted, StageRunner
 from streamer.errors import ConfigError
 from streamer.frame import ACOUSTIC, COARSE, CONTROL, FINE, SEMANTIC, TICK, Frame
-from streamer.node import Build, Facts, SessionInfo, named_inputs
+from streamer.node import Build, Facts, Mode, SessionInfo, named_inputs
 from streamer.nodes.model import FRAME_SAMPLES, describe, stacked
 from streamer.nodes.outlet import role_of
 from streamer.nodes.stage import StageNode, StageSettings, StageState
@@ -100,6 +100,20 @@ class CoarseNode(StageNode):
         inputs = named_inputs(cls.accepts)
         return Facts(inputs, frozenset(cls.emits), frozenset(cls.optional), levels_in=levels, levels_out=out)
 
+    @classmethod
+    def check_mode(cls, name: str, mode: Mode, inputs: Iterable[str] = ()) -> None:
+        """As every stage; and what drives it in this mode must be among the inputs, where they are known."""
+        super().check_mode(name, mode, inputs)
+        if inputs:
+            cls._check_driven(name, mode, inputs)
+
+    @staticmethod
+    def _check_driven(name: str, mode: Mode, inputs: Iterable[str]) -> None:
+        needed = TICK if mode == "acoustic_only" else SEMANTIC
+        if needed not in inputs:
+            message = f"node {name!r} needs {needed} frames in mode {mode!r}"
+            raise ConfigError(message + "; connect an edge that brings them")
+
     def make_runner(self, info: SessionInfo) -> StageRunner:
         """Two rows a semantic token; on its own in mode `acoustic_only`. What is never heard may be sampled at once.
 
@@ -107,10 +121,7 @@ class CoarseNode(StageNode):
             ConfigError: neither semantic tokens nor a clock is connected.
         """
         conditioned = info.mode != "acoustic_only"
-        needed = SEMANTIC if conditioned else TICK
-        if needed not in info.inputs:
-            message = f"node {self.name!r} needs {needed} frames in mode {info.mode!r}"
-            raise ConfigError(message + "; connect an edge that brings them")
+        self._check_driven(self.name, info.mode, info.inputs)
         runner = StageRunner(self.spec, info.seed, ratio=self.parts.frames_per_tick, conditioned=conditioned)
         if conditioned and ACOUSTIC not in info.inputs:
             runner.sample_until(FOREVER)

@@ -21,7 +21,7 @@ from audiolm.ticks import SAMPLE_RATE, TICK, Samples, TickAssembler
 from streamer.errors import ConfigError, InputError
 from streamer.frame import AUDIO, CONTROL, Frame
 from streamer.frame import TICK as TICKS
-from streamer.node import Build, Node, Saved, SessionInfo, Settings
+from streamer.node import Build, Mode, Node, Saved, SessionInfo, Settings
 from streamer.nodes.detect import Detector, Heard, make_detector
 from streamer.nodes.feed import WHOLE_INPUT, logger, says_it_as_ours
 from streamer.nodes.outlet import ASIDE, Outlet, role_of
@@ -102,6 +102,7 @@ class TurnsNode(Node):
     accepts = {"audio": (AUDIO,), "control": (CONTROL,)}  # noqa: RUF012 - a class constant
     optional = ("control",)
     emits = (AUDIO, TICKS, CONTROL)
+    commands = ("trigger", "listen", "interrupt", "mute", "length")
     Config = TurnsSettings
     config: TurnsSettings
 
@@ -135,14 +136,24 @@ class TurnsNode(Node):
             return "music"
         return "speech"
 
+    @classmethod
+    def check_mode(cls, name: str, mode: Mode, inputs: Iterable[str] = ()) -> None:
+        """Refuse a mode that hears nothing.
+
+        Raises:
+            ConfigError: the mode is `dream`.
+        """
+        _ = inputs
+        if mode == "dream":
+            raise ConfigError(f"node {name!r}: mode 'dream' hears nothing; use a config without a microphone")
+
     def init_state(self, info: SessionInfo) -> TurnsState:
         """Listening.
 
         Raises:
             ConfigError: a mode that hears nothing, or a detector that there is not.
         """
-        if info.mode == "dream":
-            raise ConfigError(f"node {self.name!r}: mode 'dream' hears nothing; use a config without a microphone")
+        self.check_mode(self.name, info.mode)
         detector = self._detector(str(info.extra.get("detector") or self.config.detector))
         seconds = info.seconds if self.config.seconds is None else self.config.seconds
         state = TurnsState(

@@ -15,6 +15,7 @@ from streamer.metrics import Metrics
 from streamer.node import Build, SessionInfo, Source
 from streamer.nodes import speaker as module
 from streamer.nodes.jitter import FADE
+from streamer.nodes.pump import BLOCK, RAMP
 from streamer.nodes.ring import Ring
 from streamer.nodes.speaker import SpeakerSettings, SpeakerSink
 from streamer.registry import Registry
@@ -199,6 +200,32 @@ async def test_the_volume_is_a_gain_in_db(make, played):
     await play(sink, ctx, np.full(4 * TICK, 0.5, np.float32))
     await sink.finish(ctx)
     assert played.sound.max() == pytest.approx(0.05)
+
+
+async def test_a_command_changes_the_gain_without_a_click(make, played):
+    sink, ctx = make(volume_db=-20), session()
+    await play(sink, ctx, np.ones(10 * TICK, np.float32))
+    await sink.write(Frame.control("gain", value=3.0), ctx, "control")
+    await play(sink, ctx, np.ones(40 * TICK, np.float32))
+    await sink.write(Frame.control("gain", value=0), ctx, "control")
+    await play(sink, ctx, np.ones(40 * TICK, np.float32))
+    await sink.finish(ctx)
+    assert played.sound.max() == pytest.approx(0.3)
+    steps = np.abs(np.diff(played.sound[FADE:-FADE]))
+    assert steps.max() <= 1.01 * RAMP / BLOCK
+
+
+async def test_a_gain_that_is_none_changes_nothing_and_each_session_begins_without(make, played):
+    sink, first, second = make(), session("first"), session("second")
+    await sink.write(Frame.control("gain", value=0.5), first, "control")
+    for bad in (-0.1, 4.1, "2", None, True):
+        await sink.write(Frame.control("gain", value=bad), first, "control")
+    assert sink.pump.gain == 0.5
+    assert first.metrics.counters["speaker.refused_controls"] == 5
+    await sink.abort(first)
+    await play(sink, second, np.full(10 * TICK, 0.5, np.float32))
+    assert sink.pump.gain == 1
+    await sink.finish(second)
 
 
 async def test_without_a_live_source_the_device_is_the_clock(make, played, heartbeat):
