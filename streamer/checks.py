@@ -47,6 +47,10 @@ class Plan:
         """The nodes of one sort, in order."""
         return tuple(name for name in self.order if issubclass(self.types[name], base))
 
+    def live(self, base: type[Source | Sink]) -> tuple[str, ...]:
+        """The sources or sinks that go by the wall clock."""
+        return tuple(name for name in self.names(base) if self.types[name].is_live(self.settings[name]))
+
     def connected(self, name: str) -> frozenset[str]:
         """The connected inputs of a node."""
         return frozenset(port.input for port in self.ports if port.consumer == name)
@@ -73,7 +77,7 @@ def plan(loaded: Loaded, registry: Registry, *, slots: int = 1, shared: dict[str
         raise loaded.error(("nodes",), "a graph needs at least a source and a sink; there are no nodes")
     types = {name: _type(loaded, registry, name) for name in loaded.config.nodes}
     settings = {name: node_settings(loaded, name, kind.Config) for name, kind in types.items()}
-    builds = _builds(loaded, slots, {} if shared is None else shared, types)
+    builds = _builds(loaded, slots, {} if shared is None else shared, types, settings)
     facts = {name: kind.facts(settings[name], builds[name]) for name, kind in types.items()}
     draft, where = _ports(loaded, types, facts)
     _check_ends(loaded, types)
@@ -82,7 +86,7 @@ def plan(loaded: Loaded, registry: Registry, *, slots: int = 1, shared: dict[str
     for spec in draft:
         _check_fit(loaded, facts, spec, where[spec.label])
     lanes = _lanes(loaded, types, order)
-    _check_hosts(loaded)
+    placed(loaded)
     least = least_capacities(facts, draft, order)
     ports = tuple(_sized(loaded, spec, least.get(spec.label, 1), where[spec.label]) for spec in draft)
     return Plan(loaded, types, settings, facts, builds, ports, order, lanes, least)
@@ -95,10 +99,12 @@ def _type(loaded: Loaded, registry: Registry, name: str) -> NodeType:
         raise loaded.error(("nodes", name, "type"), error.message) from error
 
 
-def _builds(loaded: Loaded, slots: int, shared: dict[str, Any], types: Mapping[str, NodeType]) -> dict[str, Build]:
+def _builds(
+    loaded: Loaded, slots: int, shared: dict[str, Any], types: Mapping[str, NodeType], settings: Mapping[str, Any]
+) -> dict[str, Build]:
     config = loaded.config
     session = SessionInfo(**config.session.model_dump())
-    live = any(kind.live for kind in types.values() if issubclass(kind, Source))
+    live = any(kind.is_live(settings[name]) for name, kind in types.items() if issubclass(kind, Source))
     return {
         name: Build(name, config.bundle, config.engine, session, slots, loaded.base, shared, live)
         for name in config.nodes
@@ -254,16 +260,21 @@ def _lanes(loaded: Loaded, types: Mapping[str, NodeType], order: tuple[str, ...]
     return {lane: tuple(members) for lane, members in made.items()}
 
 
-def _check_hosts(loaded: Loaded) -> None:
-    seen: dict[str, str] = {}
+def placed(loaded: Loaded) -> dict[str, str]:
+    """Node -> host, of the nodes that have one: by their own `host`, or by a list under `hosts`.
+
+    Raises:
+        ConfigError: a list names a node that there is not, or a node is given two hosts.
+    """
+    found = {name: entry.host for name, entry in loaded.config.nodes.items() if entry.host is not None}
     for host, entry in loaded.config.hosts.items():
         for i, name in enumerate(entry.nodes):
             at = ("hosts", host, "nodes", i)
             if name not in loaded.config.nodes:
                 raise loaded.error(at, unknown("node", name, loaded.config.nodes))
-            if name in seen:
-                raise loaded.error(at, f"{name} already runs on host {seen[name]!r}")
-            seen[name] = host
+            if found.setdefault(name, host) != host:
+                raise loaded.error(at, f"{name} already runs on host {found[name]!r}; say it once, or the same")
+    return found
 
 
 def least_capacities(facts: Mapping[str, Facts], ports: list[PortSpec], order: tuple[str, ...]) -> dict[str, int]:

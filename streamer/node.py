@@ -156,6 +156,12 @@ class End(ABC):  # noqa: B024 - its three children have the abstract methods
         _ = config, build
         return Facts(named_inputs(cls.accepts), frozenset(cls.emits), frozenset(cls.optional), cls.delay)
 
+    @classmethod
+    def is_live(cls, config: Any) -> bool:
+        """Whether a source or sink with these settings goes by the wall clock. Override when they decide."""
+        _ = config
+        return cls.live
+
     def shutdown(self) -> None:
         """Release what the whole graph shares; called once when the graph is closed."""
         return

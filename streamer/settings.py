@@ -37,6 +37,7 @@ class NodeSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     type: Text = Field(description="a node type, see `streamer nodes`")
+    host: Name | None = Field(default=None, description="the machine it runs on, under --host; else all run in one")
 
     @model_validator(mode="before")
     @classmethod
@@ -45,7 +46,7 @@ class NodeSettings(BaseModel):
 
     @property
     def own(self) -> dict[str, Any]:
-        """The settings beside `type`; the class of the node validates them."""
+        """The settings beside `type` and `host`; the class of the node validates them."""
         return dict(self.model_extra or {})
 
 

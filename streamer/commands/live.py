@@ -28,8 +28,7 @@ CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.S
 
 def is_live(graph: Graph) -> bool:
     """Whether a source or sink of a checked graph goes by the wall clock."""
-    plan = graph.plan
-    return any(plan.types[name].live for name in (*plan.names(Source), *plan.names(Sink)))
+    return bool(graph.plan.live(Source) or graph.plan.live(Sink))
 
 
 def run(request: Request, graph: Graph, *, quiet: bool = False, as_json: bool = False) -> None:

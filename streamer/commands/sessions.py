@@ -55,9 +55,9 @@ class Live:
         self.spoiled = False
         self._stopped: Session | None = None
         self._cut: Session | None = None
-        self._files = not all(graph.plan.types[name].live for name in graph.plan.names(Sink))
+        self._files = graph.plan.live(Sink) != graph.plan.names(Sink)
         self._task: asyncio.Task[None] | None = None
-        self._endless = any(graph.plan.types[name].live for name in graph.plan.names(Source))
+        self._endless = bool(graph.plan.live(Source))
         self._changes: dict[str, Any] = {}
         self._standing: dict[str, tuple[str, dict[str, Any]]] = {}
         self._failures: deque[float] = deque(maxlen=FAILURES)
