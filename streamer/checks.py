@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Final
 
 from streamer.config import Loaded, node_settings
@@ -15,6 +16,7 @@ from streamer.frame import CONTROL, RATES
 from streamer.node import Build, Facts, Node, SessionInfo, Sink, Source
 from streamer.port import DEFAULT_CAPACITY, MAX_CAPACITY, PortSpec
 from streamer.registry import NodeType, Registry
+from streamer.topics import as_segment
 
 MAIN_LANE: Final = "main"
 SLACK: Final = 4  # frames above the least capacity, so that a port at its least does not make lanes take turns
@@ -82,6 +84,7 @@ def plan(loaded: Loaded, registry: Registry, *, slots: int = 1, shared: dict[str
     draft, where = _ports(loaded, types, facts)
     _check_ends(loaded, types)
     _check_connected(loaded, types, facts, draft)
+    _check_guards(loaded, types, facts, draft)
     order = _order(loaded, types, draft, where)
     for spec in draft:
         _check_fit(loaded, facts, spec, where[spec.label])
@@ -105,8 +108,12 @@ def _builds(
     config = loaded.config
     session = SessionInfo(**config.session.model_dump())
     live = any(kind.is_live(settings[name]) for name, kind in types.items() if issubclass(kind, Source))
+    own = config.mqtt.instance if config.mqtt is not None else None
+    instance = own or as_segment(PurePath(loaded.file).stem)
     return {
-        name: Build(name, config.bundle, config.engine, session, slots, loaded.base, shared, live)
+        name: Build(
+            name, config.bundle, config.engine, session, slots, loaded.base, shared, live, config.mqtt, instance
+        )
         for name in config.nodes
     }
 
@@ -196,6 +203,40 @@ def _check_connected(
             raise loaded.error(("nodes", name), f"no input is connected; it has {_list(fact.inputs)}")
         if not issubclass(types[name], Sink) and not any(port.producer == name for port in ports):
             raise loaded.error(("nodes", name), f"its output ({_list(fact.emits)}) leads nowhere; connect or remove it")
+
+
+def _check_guards(
+    loaded: Loaded, types: Mapping[str, NodeType], facts: Mapping[str, Facts], ports: list[PortSpec]
+) -> None:
+    """What is said of a node's failures must be about a node, and one that is taken out must have what goes on."""
+    for name, kind in types.items():
+        entry = loaded.config.nodes[name]
+        for key in ("on_error", "step_seconds", "most_frames"):
+            if key in entry.model_fields_set and not issubclass(kind, Node):
+                message = f"{name} is a source or a sink and has no steps; leave {key} out"
+                raise loaded.error(("nodes", name, key), message)
+        if entry.on_error != "fail":
+            for spec in ports:
+                if spec.producer == name and spec.kind != CONTROL:
+                    _check_passage(loaded, facts, ports, spec)
+
+
+def _check_passage(loaded: Loaded, facts: Mapping[str, Facts], ports: list[PortSpec], spec: PortSpec) -> None:
+    """Without its node, the stream of a port comes from the node's first input of the same kind."""
+    name, kind = spec.producer, spec.kind
+    taken = [port for port in ports if port.consumer == name and not port.side]
+    before = next((facts[port.producer] for port in taken if port.kind == kind), None)
+    policy = loaded.config.nodes[name].on_error
+    message = f"{policy} means that it may be taken out, and what it takes goes on without it; "
+    if before is None:
+        got = _list({port.kind for port in taken})
+        message += f"but it gives {kind} and gets only {got}; leave on_error out: a failure then ends the session"
+        raise loaded.error(("nodes", name, "on_error"), message)
+    levels = before.levels_out.get(kind), facts[name].levels_out.get(kind)
+    rates = [each.rates_out.get(kind, RATES[kind]) for each in (before, facts[name])]
+    if (None not in levels and levels[0] != levels[1]) or rates[0] != rates[1]:
+        message += f"but its {kind} has other codebooks or another rate than what it takes; leave on_error out"
+        raise loaded.error(("nodes", name, "on_error"), message)
 
 
 def _order(

@@ -71,6 +71,8 @@ class Build:
         base: folder that relative paths of the config start from.
         shared: one dict per graph, so that nodes can share a loaded model.
         live: a source of the graph goes by the wall clock, and is the clock of all that follows.
+        mqtt: the `mqtt` section of the config (`streamer.settings.MqttSettings`), or None.
+        instance: name of this program on the broker: what the section says, else the config's name.
     """
 
     name: str
@@ -81,6 +83,8 @@ class Build:
     base: str = "."
     shared: dict[str, Any] = field(default_factory=dict, compare=False)
     live: bool = False
+    mqtt: Any = None
+    instance: str = "main"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from streamer.node import Mode, Settings
 from streamer.port import MAX_CAPACITY, Policy
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 DAY: Final = 86_400.0
+TOPIC_PREFIX: Final = r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 
@@ -109,16 +110,49 @@ class HostSettings(Settings):
 
 
 class MqttSettings(Settings):
-    """The broker that edges and commands go through."""
+    """The broker that edges and commands go through. A password comes best from a file or the environment."""
 
-    host: Text = "localhost"
-    port: int = Field(default=1883, ge=1, le=65_535)
-    username: str | None = None
-    password: str | None = Field(default=None, repr=False)
-    prefix: Annotated[str, Field(pattern=r"^[^#+\x00]*$", max_length=256)] = "streamer"
-    tls: bool = False
-    client_id: str | None = None
-    keepalive: int = Field(default=30, ge=1, le=3600, description="seconds")
+    model_config = ConfigDict(hide_input_in_errors=True)
+    host: Text = Field(default="localhost", description="where the broker is")
+    port: int = Field(default=1883, ge=1, le=65_535, description="usually 1883, with TLS 8883")
+    protocol: Literal["5", "3.1.1"] = Field(default="5", description="version of MQTT")
+    username: str | None = Field(default=None, max_length=1024)
+    password: SecretStr | None = Field(default=None, description="better in password_file or the environment")
+    password_file: Text | None = Field(default=None, description="file whose first line is the password")
+    password_env: Text = Field(default="STREAMER_MQTT_PASSWORD", description="variable that holds the password")
+    username_env: Text = Field(default="STREAMER_MQTT_USERNAME", description="variable that holds the user name")
+    tls: bool = Field(default=False, description="encrypt, and check the broker's certificate")
+    ca_file: Text | None = Field(default=None, description="certificates that are trusted; default: the system's")
+    cert_file: Text | None = Field(default=None, description="certificate that this client shows")
+    key_file: Text | None = Field(default=None, description="its key, where the certificate's file does not hold it")
+    prefix: Annotated[str, Field(pattern=TOPIC_PREFIX, max_length=256)] = "streamer"
+    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = Field(
+        default=None, description="name of this program on the broker; default: its host's or its config's"
+    )
+    client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        default=None, description="identity for the broker, one program each; default: from prefix and instance"
+    )
+    keepalive: int = Field(default=10, ge=2, le=3600, description="seconds within which a dead connection is noticed")
+    session_expiry: int = Field(
+        default=3600, ge=0, le=31_536_000, description="seconds that the broker keeps commands for us while we are away"
+    )
+    control: bool = Field(default=True, description="take commands")
+    control_prefix: Annotated[str, Field(pattern=TOPIC_PREFIX, max_length=256)] | None = Field(
+        default=None, description="prefix of the control topics; default: prefix"
+    )
+    discovery: bool = Field(default=False, description="announce switches and sensors to Home Assistant")
+    discovery_prefix: Annotated[str, Field(pattern=TOPIC_PREFIX, max_length=256)] = "homeassistant"
+    metrics_seconds: float = Field(default=5.0, ge=0.1, le=3600, description="from one metrics message to the next")
+    verify: bool = Field(default=True, description="at the start, check by an echo that we may publish")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        given = [name for name in ("ca_file", "cert_file", "key_file") if getattr(self, name)]
+        if given and not self.tls:
+            raise ValueError(f"{given[0]} is given but tls is off; set mqtt.tls: true")
+        if self.key_file and not self.cert_file:
+            raise ValueError("key_file is given without cert_file; both belong together")
+        return self
 
 
 class Config(Settings):
