@@ -29,7 +29,7 @@ import soxr
 
 from benchmarks.common import Result, one_thread
 from benchmarks.whole_graph import bundle_in
-from streamer import Graph, Running, Session
+from streamer import Graph, Running, Session, memory
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "live"))
@@ -170,6 +170,7 @@ async def session_on(bundle: str) -> AsyncIterator[Session]:
     )
     with graph:
         async with Running(graph) as running:
+            memory.keep()
             session = Session(graph)
             task = asyncio.create_task(running.run(session))
             await until(lambda: task.done() or session.metrics.gauges.get("mic.connected"), "the microphone")

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import typer
 
+from streamer import memory
 from streamer.commands.exits import INTERRUPTED, TERMINATED, say, terminable
 from streamer.commands.follow import Follower
 from streamer.commands.front import Front
@@ -50,6 +51,7 @@ def run(request: Request, graph: Graph, *, quiet: bool = False, as_json: bool = 
         typer.echo(json.dumps(found, allow_nan=False), err=to_stderr)
 
     with terminable(), graph:
+        memory.keep()
         follower = Follower(graph)
         live = Live(graph, follower)
         front = Front(live, interactive=not quiet and not as_json, say=tell if as_json and not quiet else None)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
+from streamer import memory
 from streamer.errors import StreamerError
 from streamer.web.admission import Admission
 from streamer.web.limits import Limits
@@ -63,6 +64,7 @@ class Service:
             await self.rooms.enter(self.rooms.default, next(iter(self.rooms.choices)))
         except StreamerError as error:
             self.failed = error
+        memory.keep()
         self.warmed.set()
 
     async def end(self) -> None:
