@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -15,12 +16,12 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from streamer import snapshot as snapshots
-from streamer.errors import ConfigError, FrameError, GraphError, NodeError, SnapshotError, unknown
+from streamer.errors import ConfigError, GraphError, NodeError, SnapshotError, unknown
 from streamer.frame import CONTROL, Frame
 from streamer.graph import Graph
 from streamer.lane import Cell
 from streamer.metrics import Metrics
-from streamer.node import MODES, End, SessionInfo
+from streamer.node import MODES, End, SessionInfo, Source
 from streamer.port import Inbox, Port, PortSpec
 
 Status = Literal["new", "running", "paused", "ended", "failed"]
@@ -50,6 +51,7 @@ class Session:
         info: what nodes see. epoch: raised by `interrupt`. metrics: its measurements.
         status: `new`, `running`, `paused`, `ended` or `failed`.
         differences: what of the machine or program differs from where a restored snapshot was taken.
+        began: its sources and sinks have begun to move; before that, it could not be opened.
     """
 
     def __init__(
@@ -78,6 +80,11 @@ class Session:
         self.on_gate: Callable[[], None] | None = None
         self.gate: int | None = None
         self.wanted: asyncio.Future[bytes] | None = None
+        self.began = False
+        self.reached: dict[str, int] = {}
+        self._held: deque[Frame] = deque(maxlen=CONTROL_CAPACITY)
+        self._holding: int | None = None
+        self._recount = True
         self._saved: dict[str, Any] | None = None
         self._blob: bytes | None = None
         self._reset_ports()
@@ -96,6 +103,9 @@ class Session:
     def send(self, command: str, *, position: int = 0, **values: Any) -> None:
         """Send a control frame to every node that takes control; it takes effect at `position` (0: at once).
 
+        While the session is paused or being saved it waits until that is over, so that it is either in all of a
+        snapshot or in none of it.
+
         Raises:
             GraphError: the session has ended. FrameError: values that a frame cannot hold.
         """
@@ -103,6 +113,14 @@ class Session:
             raise GraphError(f"session {self.info.id!r} has {self.status}; it takes no command {command!r}")
         frame = Frame.control(command, position=position, **values)
         frame = Frame.unpack(frame.replace(session=self.info.id, epoch=self.epoch).pack())
+        if self._holding is None and self.status != "paused":
+            self._tell(frame)
+            return
+        if len(self._held) == CONTROL_CAPACITY:
+            self.metrics.count("session.dropped_controls")
+        self._held.append(frame)
+
+    def _tell(self, frame: Frame) -> None:
         for port in self.ports.values():
             if port.spec.producer == OWN:
                 port.put(frame)
@@ -124,7 +142,10 @@ class Session:
 
         Args:
             position: samples on each source's own clock; a source gives no frame that starts there or later until
-                the snapshot is taken. The same position gives the same snapshot, whatever the timing. 0: now.
+                the snapshot is taken. The same position gives the same snapshot, whatever the timing. 0: now, also
+                while a source waits for something to come.
+
+        Cancel the future to let the sources go on without it. What cannot be saved is its error; the session goes on.
 
         Raises:
             SnapshotError: it does not run, or one is already being taken.
@@ -133,10 +154,15 @@ class Session:
             raise SnapshotError(f"session {self.info.id!r} is {self.status}; only a running one can be asked")
         if self.wanted is not None:
             raise SnapshotError(f"a snapshot of session {self.info.id!r} is already being taken")
-        self.wanted = asyncio.get_running_loop().create_future()
+        self.wanted = wanted = asyncio.get_running_loop().create_future()
+        wanted.add_done_callback(self._answered)
         self.gate = position
         self.on_gate()
-        return self.wanted
+        return wanted
+
+    def _answered(self, future: asyncio.Future[bytes]) -> None:
+        if future.cancelled() and self.on_gate is not None:
+            self.on_gate()
 
     # -- snapshots --------------------------------------------------------------------------------------------------
 
@@ -151,8 +177,19 @@ class Session:
         return self._blob
 
     @classmethod
-    def restore(cls, graph: Graph, data: bytes, *, extra: Mapping[str, Any] | None = None) -> Session:
+    def restore(
+        cls, graph: Graph, data: bytes, *, extra: Mapping[str, Any] | None = None, recount: bool = True
+    ) -> Session:
         """A paused session from `snapshot`, on the same graph anywhere; run it to go on.
+
+        What a source gives is given again up to where it was; a live source begins at the present, and its positions
+        go on from where the furthest of the live ones was.
+
+        Args:
+            graph: of the same nodes and edges.
+            data: the snapshot.
+            extra: free values, as for a new session.
+            recount: the counters of its metrics go on, too; else they begin at nothing.
 
         Raises:
             SnapshotError: damaged, or taken on a graph with other nodes or edges; it says which.
@@ -170,7 +207,7 @@ class Session:
             for name, value in made._environment().items()
             if saved["environment"].get(name) != value
         ]
-        made._saved, made._blob, made.status = saved, data, "paused"
+        made._saved, made._blob, made.status, made._recount = saved, data, "paused", recount
         return made
 
     def _check_same(self, there: Mapping[str, Any]) -> None:
@@ -201,20 +238,36 @@ class Session:
             "bundle": config.bundle,
         }
 
-    def pack(self, cells: Mapping[str, Any]) -> bytes:
-        """Everything as bytes; `cells` were saved in their lanes. For the runtime."""
+    def hold(self) -> None:
+        """It is being saved from now on: commands wait. For the runtime, like all that follows."""
+        self._holding = self.epoch
+
+    def release(self) -> None:
+        """Commands that waited are sent."""
+        self._holding = None
+        while self._held:
+            self._tell(self._held.popleft())
+
+    def parts(self, cells: Mapping[str, Any], reached: Mapping[str, int]) -> dict[str, Any]:
+        """Everything as plain data that does not change any more.
+
+        Args:
+            cells: what `save_cells` gave.
+            reached: position up to which each source has given frames.
+        """
         graph = self.graph
         info = asdict(replace(self.info, metrics=Metrics(), extra={}))
-        return snapshots.dumps({
+        return snapshots.plain({
             "session": {name: info[name] for name in ("id", *_FIELDS)},
-            "epoch": self.epoch,
+            "epoch": self.epoch if self._holding is None else self._holding,
             "graph": self._shape(),
             "environment": self._environment(),
+            "reached": reached,
             "ports": {label: port.save() for label, port in self.ports.items()},
             "cells": cells,
             "sources": {name: source.save(self.info_for(name)) for name, source in graph.sources.items()},
             "sinks": {name: sink.save(self.info_for(name)) for name, sink in graph.sinks.items()},
-            "metrics": {"audio_samples": self.metrics.audio_samples, "counters": self.metrics.counters},
+            "metrics": {"audio_samples": self.metrics.audio_samples, "counters": dict(self.metrics.counters)},
         })  # fmt: skip
 
     # -- for the runtime --------------------------------------------------------------------------------------------
@@ -252,16 +305,36 @@ class Session:
 
     def _fill(self, saved: Mapping[str, Any]) -> None:
         try:
+            live = self.graph.plan.live(Source)
+            self.reached = {name: int(at) for name, at in saved["reached"].items()}
             for label, port in self.ports.items():
                 port.load(saved["ports"][label])
-                if port.spec.producer in self.graph.sources:
+                if port.spec.producer in self.graph.sources and port.spec.producer not in live:
                     port.skip = port.put_count
             for name, sink in self.graph.sinks.items():
                 sink.load(saved["sinks"][name], self.info_for(name))
-            self.metrics.audio_samples = saved["metrics"]["audio_samples"]
-            self.metrics.counters.update(saved["metrics"]["counters"])
-        except (KeyError, TypeError, FrameError) as error:
+            if self._recount:
+                self.metrics.audio_samples = saved["metrics"]["audio_samples"]
+                self.metrics.counters.update(saved["metrics"]["counters"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SnapshotError(f"the snapshot is damaged: {type(error).__name__}: {error}") from error
+
+    def placed(self, name: str) -> Callable[[Frame], Frame] | None:
+        """What brings the frames of a live source of a restored session to their place; None: they are there.
+
+        The source counts from 0 again, but its consumers have come further. Live sources keep together: all go on
+        where the furthest was.
+        """
+        live = self.graph.plan.live(Source)
+        if name not in live or not self.reached:
+            return None
+        tick = max(self.graph.plan.facts[each].tick for each in live)
+        base = -(-max(self.reached.get(each, 0) for each in live) // tick) * tick
+        counts: dict[str, int] = {}
+        for port in self.ports.values():
+            if port.spec.producer == name:
+                counts[port.spec.kind] = max(counts.get(port.spec.kind, 0), port.put_count)
+        return lambda frame: _moved(frame, base, counts.get(frame.kind, 0))
 
     def open_cells(self, names: tuple[str, ...]) -> None:
         """Make or load the states of some nodes; called in their lane's thread."""
@@ -273,11 +346,11 @@ class Session:
                 raise cell.fail(error) from error
 
     def save_cells(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """The states of some nodes; called in their lane's thread."""
+        """Copies of the states of some nodes; called in their lane's thread."""
         made: dict[str, Any] = {}
         for name in names:
             try:
-                made[name] = self.cells[name].save()
+                made[name] = snapshots.plain(self.cells[name].save())
             except Exception as error:
                 raise self.cells[name].fail(error) from error
         return made
@@ -312,3 +385,9 @@ class Session:
         ports = {label: port.stats() for label, port in self.ports.items() if port.spec.producer != OWN}
         base = {"session": self.info.id, "status": self.status, "epoch": self.epoch}
         return {**base, **settings, **self.metrics.snapshot(), "ports": ports}
+
+
+def _moved(frame: Frame, base: int, count: int) -> Frame:
+    """A frame `base` samples and `count` numbers further on; control that is due at once stays so."""
+    at_once = frame.kind == CONTROL and not frame.position
+    return frame.replace(position=0 if at_once else frame.position + base, seq=frame.seq + count)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from streamer.driver import Driver, Seat, settled
 from streamer.errors import NodeError, StallError, first_of
 from streamer.frame import AUDIO, CONTROL, GENERATED, Frame
+from streamer.gate import Gate
 from streamer.graph import Graph
 from streamer.lane import Lane, Routes
 from streamer.node import Sink, Source
@@ -27,16 +28,16 @@ class Stream:
     """One session while it runs: `open`, then `play`, then `close`, which is called however it ended.
 
     Attributes:
-        active: seats that can go on. gated: sources that wait at the gate.
+        active: seats that can go on. gate: where sources hold back for a snapshot.
         over: it has ended, paused or failed; nothing new begins.
         error: what failed, if anything did.
         gone: done when `close` is.
     """
 
     def __init__(self, graph: Graph, drivers: Sequence[Driver], session: Session, until: int | None) -> None:
-        self.graph, self.drivers, self.session, self.until = graph, drivers, session, until
+        self.graph, self.drivers, self.session = graph, drivers, session
         self.active: set[Seat] = set()
-        self.gated: set[Seat] = set()
+        self.gate = Gate(session, drivers, until)
         self.seats: dict[str, Seat] = {}
         self.sources: list[asyncio.Task[None]] = []
         self.sinks: list[asyncio.Task[None]] = []
@@ -45,7 +46,7 @@ class Stream:
         self.error: BaseException | None = None
         self.group = asyncio.TaskGroup()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.stopping = self.settled = self.saving = self.closed = False
+        self.stopping = self.settled = self.closed = False
 
     async def open(self) -> None:
         """Make the states in their threads, seat everyone and join the lanes; sources and sinks do not move yet.
@@ -54,7 +55,6 @@ class Stream:
             NodeError: a state cannot be made or loaded.
         """
         session = self.session
-        session.gate = self.until
         session.on_stop = self.stop
         session.metrics.mark("start")
         for driver in self.drivers:
@@ -70,6 +70,7 @@ class Stream:
             self.seats |= dict.fromkeys(driver.lane.order, seat)
         for name in [*self.graph.sources, *self.graph.sinks]:
             self.seats[name] = Seat(self, name)
+            self.seats[name].reached = self.session.reached.get(name, 0)
         for port in self.session.ports.values():
             maker, taker = self.seats.get(port.spec.producer), self.seats[port.spec.consumer]
             port.consumer = None if taker is maker else taker
@@ -97,7 +98,8 @@ class Stream:
 
     def _start(self) -> None:
         session, graph, create = self.session, self.graph, self.group.create_task
-        session.on_gate, session.status = self.regate, "running"
+        session.on_gate, session.status, session.began = self.gate.moved, "running", True
+        session.release()
         label = session.info.id
         for name, source in graph.sources.items():
             work = self.pump(name, source, self.seats[name])
@@ -138,8 +140,11 @@ class Stream:
         seat.leave()
 
     async def _feed_all(self, frames: AsyncIterator[Frame], routes: Routes, seat: Seat) -> None:
-        count = 0
-        async for frame in frames:
+        count, given = 0, aiter(frames)
+        placed = self.session.placed(seat.name)
+        while (frame := await self.gate.next(given, seat)) is not None:
+            if placed is not None:
+                frame = placed(frame)
             ports = routes.get(frame.kind)
             if ports is None:
                 raise NodeError(seat.name, f"gave a {frame.kind} frame, but declares only {', '.join(sorted(routes))}")
@@ -170,12 +175,8 @@ class Stream:
                 port.skip -= 1
             else:
                 left.append(port)
-        while left and self.session.gate is not None and frame.position >= self.session.gate and not self.stopping:
-            self.gated.add(seat)
-            try:
-                await seat.wait()
-            finally:
-                self.gated.discard(seat)
+        if left:
+            await self.gate.passes(frame.position, seat)
         while True:
             left = [port for port in left if not self._offer(port, frame)]
             if not left:
@@ -243,42 +244,29 @@ class Stream:
 
     def all_rest(self) -> None:
         """Nobody can go on: take the snapshot that was asked for, or say what everyone waits for."""
-        if self.over.is_set() or self.saving:
+        if self.over.is_set() or self.gate.saving:
             return
-        if not self.gated:
+        if not self.gate.held:
             self.fail(StallError(self.session.info.id, list(_waiting(self.session))))
             return
-        self.saving = True
-        work = self.take_snapshot(Seat(self, "snapshot"))
+        self.gate.saving = True
+        work = self._save(Seat(self, "snapshot"), self.session.wanted)
         self.group.create_task(work, name=f"snapshot:{self.session.info.id}")
 
-    async def take_snapshot(self, seat: Seat) -> None:
-        """Save every state in its lane's thread, then pause or go on."""
-        cells: dict[str, Any] = {}
-        for driver in self.drivers:
-            cells |= await driver.call(self.session.save_cells, driver.lane.order)
-        data = self.session.pack(cells)
-        wanted, self.session.wanted, self.session.gate = self.session.wanted, None, None
-        self.saving = False
+    async def _save(self, seat: Seat, wanted: asyncio.Future[bytes] | None) -> None:
+        """Take a snapshot for who wanted it and go on; when nobody did, pause."""
+        reached = {name: self.seats[name].reached for name in self.graph.sources}
         if wanted is None:
-            self.session.pause(data)
+            self.session.pause(await self.gate.pause(reached))
             self.settle("paused")
             return
-        if not wanted.done():
-            wanted.set_result(data)
-        self.session.gate = self.until
-        self.regate()
+        await self.gate.save(wanted, reached)
         seat.leave()
-
-    def regate(self) -> None:
-        """The gate has moved: whoever waits at it looks again."""
-        for seat in list(self.gated):
-            seat.wake()
 
     def stop(self) -> None:
         """End every source; each closes its own streams."""
         if not self.stopping:
-            self.stopping = True
+            self.stopping = self.gate.stopping = True
             self._stop_sources()
 
     def _stop_sources(self) -> None:
