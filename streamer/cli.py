@@ -45,14 +45,22 @@ Sets = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="any value of the config, e.g. nodes.coarse.temperature=0.7"),
 ]
 Plugins = Annotated[str | None, typer.Option(metavar="DIR", help="folder, file or module with more node types")]
-Host = Annotated[str | None, typer.Option(metavar="NAME", help="run the nodes of this one of the config's `hosts`")]
+Host = Annotated[str | None, typer.Option(metavar="NAME", help="one machine's share: the nodes of this host")]
 Input = Annotated[
     str | None,
-    typer.Option("--input", metavar="FILE", help="for the source named `input`, else the only one with a `path`"),
+    typer.Option(
+        "--input",
+        metavar="FILE",
+        help="for the source named `input`, the only one with a `path`, or in place of the microphone",
+    ),
 ]
 Output = Annotated[
     str | None,
-    typer.Option("--output", metavar="FILE", help="for the sink named `output`, else the only one with a `path`"),
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        help="for the sink named `output`, the only one with a `path`, or in place of the speaker",
+    ),
 ]
 Seconds = Annotated[float | None, typer.Option(parser=_number, metavar="S", help="length of the continuation")]
 PromptSeconds = Annotated[
@@ -125,29 +133,37 @@ def run(
 @app.command()
 @guarded
 def check(
-    config: Config, bundle: Bundle = None, sets: Sets = None, plugins: Plugins = None, as_json: Json = False
+    config: Config,
+    *,
+    bundle: Bundle = None,
+    sets: Sets = None,
+    plugins: Plugins = None,
+    host: Host = None,
+    as_json: Json = False,
 ) -> None:
-    """Check a config without running it, and say what graph it is."""
+    """Check a config, or with --host the share of one machine, without running it, and say what graph it is."""
     from streamer.commands.load import Request
     from streamer.commands.show import check as command
 
-    command(Request(config, tuple(sets or ()), bundle, plugins), as_json=as_json)
+    command(Request(config, tuple(sets or ()), bundle, plugins, host), as_json=as_json)
 
 
 @app.command()
 @guarded
 def graph(
     config: Config,
+    *,
     svg: Annotated[str | None, typer.Option(metavar="FILE", help="draw an SVG there, instead of Mermaid")] = None,
     bundle: Bundle = None,
     sets: Sets = None,
     plugins: Plugins = None,
+    host: Host = None,
 ) -> None:
-    """Draw a config."""
+    """Draw a config, or with --host what one machine runs of it."""
     from streamer.commands.load import Request
     from streamer.commands.show import graph as command
 
-    command(Request(config, tuple(sets or ()), bundle, plugins), svg)
+    command(Request(config, tuple(sets or ()), bundle, plugins, host), svg)
 
 
 @app.command()
@@ -273,6 +289,20 @@ def serve(
         plugins=plugins,
     )
     command(asked, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+@guarded
+def broker(
+    *,
+    port: Annotated[int, typer.Option(parser=_whole, metavar="N", help="on loopback; 0: any free one")] = 1883,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Start a small MQTT broker on this machine, for a first try; use Mosquitto for anything real."""
+    from streamer.commands.broker import broker as command
+
+    command(port, quiet=quiet, as_json=as_json)
 
 
 def main() -> None:

@@ -255,15 +255,32 @@ def test_unknown_node_type_to_list(refused):
 
 
 def test_host_without_hosts(run):
-    run("--host kitchen", "no `hosts`", "leave --host out", host="kitchen")
+    run("--host kitchen", "no node of this config has a host", "leave --host out", host="kitchen")
 
 
 def test_unknown_host(run):
     run("unknown host 'kitchn'", "did you mean 'kitchen'?", host="kitchn", sets=["hosts.kitchen.nodes=[input]"])
 
 
-def test_host_that_runs_a_part(run):
-    run("clock, acoustic", "run elsewhere", "leave --host out", host="kitchen", sets=["hosts.kitchen.nodes=[input]"])
+def test_nodes_without_a_host(run):
+    run("no host for clock, acoustic", "leave --host out", host="kitchen", sets=["hosts.kitchen.nodes=[input]"])
+
+
+REST = "[clock, acoustic, semantic_tokens, semantic, coarse, fine, decoder]"
+TWO_HOSTS = [f"hosts={{kitchen: {{nodes: [input, output]}}, cupboard: {{nodes: {REST}}}}}"]
+
+
+def test_hosts_without_a_broker(run):
+    words = ["input -> acoustic.audio leads from host to host", "no section `mqtt`", "--set mqtt.host=ADDRESS"]
+    run(*words, host="kitchen", sets=TWO_HOSTS)
+
+
+def test_ends_on_another_host(run):
+    run("--input", "'input' runs on host 'kitchen', not on 'cupboard'", "there", host="cupboard", sets=TWO_HOSTS)
+
+
+def test_a_node_on_two_hosts(run):
+    run("input already runs on host 'attic'", sets=[*TWO_HOSTS, "nodes.input.host=attic"])
 
 
 def test_plugins_that_do_not_load(run, tmp_path):

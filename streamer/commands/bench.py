@@ -16,8 +16,9 @@ import typer
 
 from streamer import config as configs
 from streamer.commands import hops, logs
+from streamer.commands.ends import end_of, nodes_with
 from streamer.commands.exits import terminable
-from streamer.commands.load import FOLLOW_INPUT, Request, end_of, graph_for, nodes_with, registry_for
+from streamer.commands.load import FOLLOW_INPUT, Request, graph_for, registry_for
 from streamer.commands.progress import Watch
 from streamer.commands.run import play, result
 from streamer.errors import InputError

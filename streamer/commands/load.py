@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from streamer import config as configs
+from streamer.commands import ends
+from streamer.commands.ends import nodes_with
 from streamer.config import Loaded
-from streamer.errors import ConfigError, PluginError, StreamerError, unknown
+from streamer.errors import ConfigError, PluginError, StreamerError
 from streamer.graph import Graph
-from streamer.node import Sink, Source
+from streamer.hosts import everywhere, share
+from streamer.node import Source
 from streamer.registry import Registry
 
 FOLLOW_INPUT: Final = ("reconstruct", "resynthesize")  # modes whose output is as long as their input
 LEAST_SECONDS: Final = 0.04  # one tick
 LONGEST_RUN: Final = 366 * 86_400.0
-ENDS: Final[dict[str, type[Source | Sink]]] = {"input": Source, "output": Sink}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,57 +61,42 @@ def registry_for(plugins: str | None = None) -> Registry:
 
 
 def graph_for(request: Request) -> Graph:
-    """The checked graph of a request; nothing is built yet.
+    """The checked graph of a request, with `--host` the share of that host; nothing is built yet.
 
     Raises:
         ConfigError: the config, an option or a node is wrong; with the nearest name where one is near.
     """
     registry = registry_for(request.plugins)
-    loaded = configs.load(request.config, (*request.sets, *_overrides(request)))
-    try:
-        ends = list(_end_overrides(request, loaded, registry))
-    except ConfigError:
-        Graph.load(loaded, registry)  # what is wrong with the graph itself is said first
-        raise
-    if ends:
-        loaded = configs.load(request.config, (*request.sets, *_overrides(request), *ends))
-    _check_host(loaded, request.host)
+    loaded = _loaded(request, registry)
     _check_seconds(loaded, request)
     _check_for(request.for_seconds)
-    return Graph.load(loaded, registry)
+    graph = Graph.load(loaded, registry)
+    return graph if request.host is None else Graph.load(share(loaded, graph.plan, request.host), registry)
 
 
-def end_of(loaded: Loaded, registry: Registry, name: str) -> str:
-    """The node that `--input` or `--output` means.
-
-    It is the node of that name, else the only source (or sink) that has a `path`.
-
-    Raises:
-        ConfigError: there is none, or there are several.
-    """
-    found = nodes_with(loaded, registry, "path", ENDS[name])
-    if name in found:
-        return name
-    if len(found) == 1:
-        return found[0]
-    what = "source" if name == "input" else "sink"
-    if not found:
-        raise ConfigError(f"--{name}: no {what} of this config has a `path`; leave --{name} out", file=loaded.file)
-    several = f"--{name}: several {what}s have a `path`: {', '.join(found)}; name one of them {name!r}, "
-    raise ConfigError(several + f"or use --set nodes.NAME.path=FILE instead of --{name}", file=loaded.file)
-
-
-def nodes_with(loaded: Loaded, registry: Registry, field: str, base: type[Source | Sink]) -> list[str]:
-    """The sources or sinks whose type has a setting of this name; unknown types are left to the checks."""
-    known = {name: entry.type for name, entry in loaded.config.nodes.items() if entry.type in registry}
-    types = {name: registry.get(kind) for name, kind in known.items()}
-    return [name for name, kind in types.items() if issubclass(kind, base) and field in kind.Config.model_fields]
+def _loaded(request: Request, registry: Registry) -> Loaded:
+    """The config with every option that is a setting of it."""
+    sets = [*request.sets, *_overrides(request)]
+    loaded = configs.load(request.config, sets)
+    if request.host is not None:
+        everywhere(loaded, request.host)
+    speakers = ends.speakers(loaded)
+    for options in (_end_overrides, _pace_overrides):  # the second sees what the first has put in its place
+        try:
+            more = list(options(request, loaded, registry))
+        except ConfigError:
+            Graph.load(loaded, registry)  # what is wrong with the graph itself is said first
+            raise
+        if more:
+            sets += more
+            loaded = configs.load(request.config, sets)
+    return ends.without_unfit_links(loaded, registry, speakers)
 
 
 def _overrides(request: Request) -> Iterator[str]:
     """The options that stand for one value of the config each, as `PATH=VALUE`."""
     if request.bundle is not None:
-        yield f"bundle={_text(request.bundle)}"
+        yield f"bundle={ends.text(request.bundle)}"
     for name in ("seconds", "prompt_seconds", "seed"):
         value = getattr(request, name)
         if value is not None:
@@ -119,13 +104,12 @@ def _overrides(request: Request) -> Iterator[str]:
 
 
 def _end_overrides(request: Request, loaded: Loaded, registry: Registry) -> Iterator[str]:
-    """The options that are settings of some node, as `PATH=VALUE`."""
-    if request.input not in (None, "-") and request.output is not None and _same(request.input, request.output):
-        raise ConfigError(f"--output {request.output} is the file of --input; give another name, to keep the input")
-    for name in ENDS:
-        path = getattr(request, name)
-        if path is not None:
-            yield f"nodes.{end_of(loaded, registry, name)}.path={_text(_place(path, name))}"
+    """The options that name files, as `PATH=VALUE`."""
+    yield from ends.overrides(loaded, registry, {"input": request.input, "output": request.output}, request.host)
+
+
+def _pace_overrides(request: Request, loaded: Loaded, registry: Registry) -> Iterator[str]:
+    """The options that are settings of every source that has them, as `PATH=VALUE`."""
     if request.chunk_ms is not None:
         for node in _paced(loaded, registry, "chunk_ms", "--chunk-ms"):
             yield f"nodes.{node}.chunk_ms={request.chunk_ms!r}"
@@ -134,46 +118,11 @@ def _end_overrides(request: Request, loaded: Loaded, registry: Registry) -> Iter
             yield f"nodes.{node}.realtime=true"
 
 
-def _place(path: str, option: str) -> str:
-    """The path as the shell means it, wherever the config lies; `-` stays what it is.
-
-    Raises:
-        ConfigError: it is empty.
-    """
-    if not path:
-        raise ConfigError(f"--{option} is empty; give the name of a file")
-    return path if path == "-" else str(Path(path).absolute())
-
-
-def _same(one: str | None, other: str) -> bool:
-    return one is not None and Path(one).resolve() == Path(other).resolve()
-
-
-def _text(value: str) -> str:
-    """Text as a YAML value."""
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _paced(loaded: Loaded, registry: Registry, field: str, option: str) -> list[str]:
     found = nodes_with(loaded, registry, field, Source)
     if not found:
         raise ConfigError(f"{option}: no source of this config has a setting {field!r}; leave it out", file=loaded.file)
     return found
-
-
-def _check_host(loaded: Loaded, host: str | None) -> None:
-    hosts = loaded.config.hosts
-    if host is None:
-        return
-    if not hosts:
-        message = f"--host {host}: this config has no `hosts`; leave --host out, or say there which nodes run where"
-        raise ConfigError(message, file=loaded.file)
-    if host not in hosts:
-        raise loaded.error(("hosts",), unknown("host", host, hosts))
-    elsewhere = [name for name in loaded.config.nodes if name not in hosts[host].nodes]
-    if elsewhere:
-        message = f"{', '.join(elsewhere)} run elsewhere, and this version has no node that carries frames there; "
-        raise loaded.error(("hosts", host), message + "leave --host out to run everything here")
 
 
 def _check_for(seconds: float | None) -> None:

@@ -149,7 +149,8 @@ def _percentiles(found: dict[str, float]) -> dict[str, float]:
 def summary(request: Request, found: dict[str, Any]) -> str:
     """The same for people: where it is, how fast it was, and how to repeat it."""
     whole = found["heard_s"] + found["generated_s"]
-    lines = [f"result        {found['output'] or 'standard output'}"]
+    nowhere = "standard output" if request.host is None else f"the share of {request.host}, passed on"
+    lines = [f"result        {found['output'] or nowhere}"]
     made = f", {found['generated_s']:.2f} s of it generated" if found["generated_s"] else ""
     lines.append(f"sound         {whole:.2f} s{made}")
     if found["first_sample_ms"] is not None:
@@ -173,6 +174,7 @@ def repeat(request: Request, found: dict[str, Any]) -> list[str]:
         "prompt-seconds": found["prompt_seconds"],
         "seed": found["seed"],
         "plugins": request.plugins,
+        "host": request.host,
     }
     made = ["streamer", "run", request.config]
     for name, value in values.items():
