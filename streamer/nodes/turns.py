@@ -27,7 +27,6 @@ from streamer.nodes.feed import WHOLE_INPUT, logger, says_it_as_ours
 from streamer.nodes.outlet import ASIDE, Outlet, role_of
 
 __all__ = ["TurnsNode", "TurnsSettings"]
-
 MS = SAMPLE_RATE // 1000
 
 
@@ -56,8 +55,7 @@ class TurnsState:
         held: ticks that may be silence: the pause of a phrase, or what came before one.
         continuing: it is the model's turn.
         phrase: something has sounded in this turn. active, silent, let_in, made: ticks of this turn.
-        run: ticks of sound in a row during a continuation. armed: silence was heard since it began, so that sound is
-            new.
+        run: ticks of sound in a row during a continuation. armed: silence was heard since it began: sound is new.
         broken: sound has broken in; if it was too short to be a phrase (a cough, an echo), the model goes on again.
         begun: mode duet: something was ever heard.
     """
@@ -320,10 +318,22 @@ class TurnsNode(Node):
             state.held.popleft()
 
     def _end(self, state: TurnsState) -> Iterator[Frame]:
+        """The input is over. Behind a file the model has its turn out, one tick after another; behind a device not."""
+        if not self.build.live and state.limit is not None and state.info.mode not in (*WHOLE_INPUT, "duet"):
+            yield from self._finish(state)
         if state.continuing:
             yield from self._stop(state, interrupted=False)
         yield state.audio.end(state.position)
         yield state.ticks.end(state.position)
+
+    def _finish(self, state: TurnsState) -> Iterator[Frame]:
+        """The end of a file ends the phrase that it breaks off; a turn that has begun goes on to its end."""
+        if state.phrase and not state.continuing:
+            yield from self._go_on(state)
+        elif not state.info.metrics.counters.get(f"{self.name}.continued"):
+            logger().warning("turns", node=self.name, note="no phrase in the input; detector=none lets everything in")
+        while state.continuing:
+            yield from self._permit(state)
 
     def _say(self, state: TurnsState) -> None:
         state.info.metrics.gauge(f"{self.name}.state", "continuing" if state.continuing else "listening")

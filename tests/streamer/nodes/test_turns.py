@@ -232,6 +232,54 @@ def test_the_end_ends_both_streams(pattern, ends):
     assert text(node, Frame.end("audio", position=0), state) == ends
 
 
+@pytest.mark.parametrize(
+    ("pattern", "seconds", "ends"),
+    [
+        ("xx", 0.16, "|a t t t t |t $a $t"),
+        ("xx.", 0.16, "|a t t t t |t $a $t"),
+        ("xx...", 0.16, "t t |t $a $t"),
+        ("xx......", 0.16, "$a $t"),
+        ("xx......x", 0.16, "|a t t t t |t $a $t"),
+        ("xx", 0.04, "|a t |t $a $t"),
+        ("..", 0.16, "$a $t"),
+    ],
+)
+def test_behind_a_file_the_model_has_its_turn_out(pattern, seconds, ends):
+    node = made()
+    _, state = run(node, pattern, seconds=seconds)
+    assert text(node, Frame.end("audio", position=0), state) == ends
+    assert not state.continuing
+
+
+def test_what_goes_on_behind_a_file_waits_for_room_tick_by_tick():
+    node = made()
+    _, state = run(node, "xx", seconds=3600.0)
+    frames = node.step(Frame.end("audio", position=0), state, "audio")
+    assert [say(next(frames)) for _ in range(3)] == ["|a", "t", "t"]
+    assert state.made == 1, "nothing is made before it is asked for"
+
+
+@pytest.mark.parametrize("mode", ["duet", "reconstruct"])
+def test_modes_without_turns_end_with_their_file(mode):
+    node = made()
+    _, state = run(node, "xx..", mode=mode, seconds=1.0)
+    assert text(node, Frame.end("audio", position=0), state).endswith("$a $t")
+    assert state.made == 0
+
+
+def test_a_microphone_that_ends_ends_the_turn():
+    node = TurnsNode(TurnsSettings(**MS), Build("turns", live=True))
+    _, state = run(node, "xx....", seconds=1.0)
+    assert text(node, Frame.end("audio", position=0), state) == "|t $a $t"
+
+
+def test_a_file_in_which_nothing_is_heard_is_said(capsys):
+    node = made()
+    _, state = run(node, "...", seconds=1.0)
+    text(node, Frame.end("audio", position=0), state)
+    assert "no phrase in the input" in capsys.readouterr().err
+
+
 def test_any_chunking_gives_the_same():
     whole = np.concatenate([frame.array for frame in sound("..xx....xx.xx....")])
     rng = np.random.default_rng(1)
