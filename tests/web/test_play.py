@@ -19,9 +19,9 @@ async def shipped(serve):
 async def play(server, samples, *later, **hello):
     """One visit: sound tick by tick, `later` when something generated has come, then bye; gives what came."""
     page = await server.connect()
-    before = set(server.service.visitors)
-    await page.hello(**hello)
-    player = (set(server.service.visitors) - before).pop().player
+    welcome = await page.hello(**hello)
+    players = [visitor.player for visitor in server.service.visitors]
+    (player,) = [each for each in players if each._session is not None and each._session.info.id == welcome.session]
     got = []
 
     async def read():
@@ -60,11 +60,7 @@ async def test_reconstruct_gives_each_visitor_their_own_sound(shipped):
     async def one(index):
         got[index] = await play(shipped, tone(1.0, pitches[index]), mode="reconstruct")
 
-    first = asyncio.create_task(one(0))
-    while not (shipped.service.visitors or first.done()):  # noqa: ASYNC110 - they come one after the other, to be told apart
-        await asyncio.sleep(0.005)
-    await one(1)
-    await first
+    await asyncio.gather(one(0), one(1))
     for together, single in zip(got, alone, strict=True):
         assert len({frame.session for frame in sounds(together)}) == 1
         assert len(joined(together)) == 16_000
