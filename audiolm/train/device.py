@@ -5,6 +5,7 @@ them draw the same global batch and each takes its slice, so that several proces
 on its own needs no accelerate.
 """
 
+import atexit
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -174,4 +175,5 @@ def _join(device: str) -> tuple[torch.device, int, int]:
             "or start one process, without torchrun"
         ) from error
     state = accelerate.PartialState(cpu=device == "cpu")
+    atexit.register(state.destroy_process_group)  # else its threads may outlive the interpreter and abort the process
     return state.device, state.process_index, state.num_processes
