@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from streamer.lane import Lane
+from streamer.cell import Cell
+from streamer.lane import AbandonedError, Lane
 
 _T = TypeVar("_T")
 
@@ -82,13 +83,19 @@ class LaneSeat(Seat):
 
 
 class Driver:
-    """A lane and its worker thread: turns as long as somebody was woken."""
+    """A lane and its worker thread: turns as long as somebody was woken.
+
+    Attributes:
+        lane: the cells; another one, with the same cells, once a thread was given up.
+        left: threads that were given up and have not come back.
+    """
 
     def __init__(self, name: str, members: Iterable[str]) -> None:
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # at most one a session, and a turn
         self.lane = Lane(name, tuple(members), lambda: not self.jobs.empty())
-        self.thread = threading.Thread(target=self._work, name=f"lane-{name}", daemon=True)
-        self.thread.start()
+        self.thread = self._begin()
+        self.turning: asyncio.Future[bool] | None = None
+        self.left: list[threading.Thread] = []
         self.event = asyncio.Event()
         self.dirty: set[LaneSeat] = set()
         self.seats: dict[str, LaneSeat] = {}
@@ -112,16 +119,39 @@ class Driver:
         self.jobs.put(partial(_serve, loop, future, work, *args))
         return future
 
-    def _work(self) -> None:
-        """The thread: one thing after another. An executor does the same, but costs a tick of six nodes 20 us more."""
-        while (job := self.jobs.get()) is not None:
-            job()
-            del job  # what waits keeps nothing of a session that has gone
+    def _begin(self) -> threading.Thread:
+        made = threading.Thread(target=_work, args=(self.jobs,), name=f"lane-{self.lane.name}", daemon=True)
+        made.start()
+        return made
+
+    def join(self, cells: Mapping[str, Cell]) -> None:
+        """In the thread: take the cells of one more session into the lane."""
+        self.lane.join(cells)
+
+    def replace(self, cells: Iterable[Cell], seconds: float) -> None:
+        """The thread hangs in a step of these cells, which were claimed: go on with a new one.
+
+        What waited for the old one is done by the new one, and what the old one still brings is discarded.
+        """
+        waiting, self.jobs, self.lane = self.jobs, SimpleQueue(), self.lane.heir()
+        while not waiting.empty():
+            self.jobs.put(waiting.get_nowait())
+        waiting.put(None)
+        self.left = [*(thread for thread in self.left if thread.is_alive()), self.thread]
+        message = f"its step hangs: it has given nothing for {seconds:.3g} s (`step_seconds`); its thread is given up"
+        for cell in cells:
+            self.lane.hung(cell, cell.wrong(message))
+        self.thread = self._begin()
+        if self.turning is not None and not self.turning.done():
+            self.turning.set_result(True)
 
     async def call(self, work: Callable[..., _T], *args: Any) -> _T:
         """Run something in the thread; when cancelled, wait for it all the same, so that states are at rest."""
+        return await self._over(self.submit(work, *args))
+
+    async def _over(self, future: asyncio.Future[_T]) -> _T:
         try:
-            return await self.submit(work, *args)
+            return await future
         except asyncio.CancelledError:
             await settled([self.submit(_nothing)])
             raise
@@ -140,7 +170,8 @@ class Driver:
     async def _turn(self) -> None:
         """One turn; then end who failed in it, wake whom it touched, and let rest whom it had nothing for."""
         seats, self.dirty = self.dirty, set()
-        more = await self.call(self.lane.turn)
+        self.turning = self.submit(self.lane.turn)
+        more = await self._over(self.turning)
         failed, self.lane.failed = self.lane.failed, []
         touched, self.lane.touched = self.lane.touched, set()
         for cell, error in failed:
@@ -182,12 +213,21 @@ async def settled(futures: Iterable[asyncio.Future[Any]]) -> list[BaseException]
     return [error for error in errors if error is not None]
 
 
+def _work(jobs: SimpleQueue[Callable[[], None] | None]) -> None:
+    """The thread: one thing after another. An executor does the same, but costs a tick of six nodes 20 us more."""
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # what waits keeps nothing of a session that has gone
+
+
 def _serve(loop: asyncio.AbstractEventLoop, future: asyncio.Future[_T], work: Callable[..., _T], *args: Any) -> None:
     """In the thread. The future is set on the loop directly: each step between costs a turn of the loop."""
     errors: list[BaseException] = []
     made: _T | None = None
     try:
         made = work(*args)
+    except AbandonedError:  # nobody waits for it any more, and the loop may be closed
+        return
     except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
         errors.append(error)
     loop.call_soon_threadsafe(_set, future, made, errors)

@@ -8,138 +8,40 @@ behind it had room for the last; so how nodes are put into lanes never changes a
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from streamer.cell import Cell
 from streamer.errors import NodeError
-from streamer.frame import CONTROL, Frame
-from streamer.metrics import Ring
-from streamer.node import Node, Saved, SessionInfo, State
-from streamer.port import Inbox, Port, Waker
+from streamer.frame import Frame
+from streamer.isolate import report
+from streamer.node import Node, State
+from streamer.port import Port, Waker
 
-Routes = Mapping[str, Sequence[Port]]
 _END: Final[Any] = object()
 _now = time.perf_counter
 SLICE: Final = 0.002  # seconds after which a turn lets its output go out
 
 
-class Cell:
-    """One node in one session: its state, its inbox, and the frame or generator it is busy with."""
-
-    __slots__ = (
-        "batches", "blocked", "done", "gen", "held", "inbox", "info", "name", "node", "opened", "own_clock", "position",
-        "ring", "routes", "spent", "state", "wants",
-    )  # fmt: skip
-
-    def __init__(self, node: Node, info: SessionInfo, inbox: Inbox, routes: Routes, ring: Ring) -> None:
-        self.node, self.name, self.info = node, node.name, info
-        self.inbox, self.routes, self.ring = inbox, routes, ring
-        self.wants = node.wants if type(node).wants is not Node.wants else None
-        self.own_clock = node.position if type(node).position is not Node.position else None
-        self.batches = type(node).step_many is not Node.step_many
-        self.state: State = None
-        self.gen: Iterator[Frame] | None = None
-        self.held: Frame | None = None
-        self.blocked: list[Port] = []
-        self.position: int | None = None
-        self.spent = 0.0
-        self.done = self.opened = False
-
-    def open(self, saved: Saved | None) -> None:
-        """Make the state, or load it from what `save` gave."""
-        if saved is None:
-            self.state = self.node.init_state(self.info)
-        else:
-            self._load(saved)
-        self.opened = True
-
-    def pick(self) -> Port | None:
-        """The port to take the next frame from, or None."""
-        if self.done:
-            return None
-        wanted = None if self.wants is None else self.wants(self.state)
-        clock = None if self.own_clock is None else self.own_clock(self.state)
-        return self.inbox.pick(wanted, clock)
-
-    def fail(self, error: Exception) -> NodeError:
-        """The error with this node's name and the position of the frame it had."""
-        if isinstance(error, NodeError):
-            return error
-        made = NodeError.wrap(self.name, error, position=self.position, session=self.info.id)
-        made.__cause__ = error
-        return made
-
-    def share(self, error: Exception) -> NodeError:
-        """The same for an error of a step of several sessions: each has one of its own to raise."""
-        if not isinstance(error, NodeError):
-            return self.fail(error)
-        made = NodeError(error.node, error.message, position=self.position, session=self.info.id)
-        made.exit_code, made.__cause__ = error.exit_code, error
-        return made
-
-    def routes_of(self, frame: Frame) -> Sequence[Port]:
-        """Where a frame goes that this node gave."""
-        ports = self.routes.get(frame.kind) if isinstance(frame, Frame) else None
-        if ports is None:
-            given = f"a {frame.kind} frame" if isinstance(frame, Frame) else repr(frame)[:60]
-            message = f"gave {given}, but declares only {', '.join(sorted(self.routes)) or 'nothing'}"
-            raise NodeError(self.name, message, position=self.position, session=self.info.id)
-        return ports
-
-    def over(self) -> None:
-        """The step is over: keep its time, and see whether the node is done."""
-        self.gen = None
-        self.ring.add(self.spent)
-        self.spent = 0.0
-        if not self.done and self.inbox.last_taken and self.inbox.ended:
-            self.finish()
-
-    def finish(self) -> None:
-        """All inputs have ended and the last step is over: every output must have ended too."""
-        self.done = True
-        for kind, ports in self.routes.items():
-            if kind != CONTROL and any(not port.ended and not port.side for port in ports):
-                message = f"took the end of all its inputs but gave no {kind} frame with LAST"
-                raise NodeError(self.name, message, position=self.position, session=self.info.id)
-
-    def save(self) -> Saved:
-        """State, and the frames that are made but not yet delivered, as plain data."""
-        rest = list(self.gen) if self.gen is not None else []
-        self.gen = iter(rest) if rest else None
-        return {
-            "state": self.node.save(self.state), "done": self.done, "clock": self.inbox.clock, "late": self.inbox.late,
-            "held": None if self.held is None else self.held.pack(), "rest": [frame.pack() for frame in rest],
-            "blocked": [port.label for port in self.blocked],
-        }  # fmt: skip
-
-    def _load(self, saved: Saved) -> None:
-        self.state = self.node.load(saved["state"], self.info)
-        self.done, self.inbox.clock, self.inbox.late = saved["done"], saved["clock"], saved["late"]
-        self.held = None if saved["held"] is None else Frame.unpack(saved["held"])
-        rest = [Frame.unpack(data) for data in saved["rest"]]
-        self.gen = iter(rest) if rest else None
-        labels = set(saved["blocked"])
-        self.blocked = [port for ports in self.routes.values() for port in ports if port.label in labels]
-
-    def close(self) -> None:
-        """Drop what it was busy with and release the state."""
-        closer = getattr(self.gen, "close", None)
-        if closer is not None:
-            closer()
-        self.gen, self.held, self.blocked = None, None, []
-        if self.opened:
-            self.opened = False
-            self.node.close(self.state)
+class AbandonedError(BaseException):
+    """Ends the turn of a thread that was given up; nothing but the thread's own loop catches it."""
 
 
 class Lane:
     """The cells of one lane, row by row: a row is one node in every session, rows stand in the order of the edges.
 
+    A step that hangs is given up from outside (`claim`): the thread in it finds that out when it comes back, before it
+    touches anything, and ends. For that it says when it goes into a step, when it is back, and only then looks whether
+    somebody suspects it; who suspects does so first and then looks whether it is still in. One of the two sees the
+    other, and the lock settles the rest, so a step costs no lock.
+
     Attributes:
         touched: who is to be woken after a turn.
         failed: the cells that failed in a turn, each with its error; their sessions have left the lane.
         asked: whether something else waits for the lane's thread; a turn ends early for it.
+        busy: whose step the thread is in now, if any. began: when it went in.
     """
 
     def __init__(self, name: str, order: Sequence[str], asked: Callable[[], bool] = bool) -> None:
@@ -149,6 +51,11 @@ class Lane:
         self.touched: set[Waker] = set()
         self.failed: list[tuple[Cell, NodeError]] = []
         self.asked = asked
+        self.busy: Cell | tuple[Cell, ...] | None = None
+        self.began = 0.0
+        self.suspect = self.abandoned = False
+        self._lock = threading.Lock()
+        self._orphans: list[tuple[Node, State]] = []
 
     def join(self, cells: Mapping[str, Cell]) -> None:
         """Take the cells of one more session, by node name; never during a turn."""
@@ -190,38 +97,116 @@ class Lane:
             if self.asked() or (self.touched and _now() >= limit):
                 return True
 
+    # -- a thread that hangs ----------------------------------------------------------------------------------------
+
+    def claim(self, began: float) -> tuple[Cell, ...]:
+        """Give the thread up if it is still in the step that began then: whose step that is, else nobody.
+
+        Called outside the thread. What is claimed is no longer the thread's; it may be taken over by an `heir`.
+        """
+        with self._lock:
+            self.suspect = True
+            busy = self.busy
+            if busy is None or self.began != began:
+                self.suspect = False
+                return ()
+            self.abandoned = True
+            cells = busy if isinstance(busy, tuple) else (busy,)
+            self._orphans = [(cell.node, cell.state) for cell in cells]
+            return cells
+
+    def heir(self) -> Lane:
+        """The same lane for another thread, after a claim."""
+        made = Lane(self.name, self.order, self.asked)
+        made.rows, made.touched, made.failed = self.rows, self.touched, self.failed
+        self.rows, self.touched, self.failed = [], set(), []
+        for cell, _ in made.failed:
+            made._drop(cell)
+        return made
+
+    def hung(self, cell: Cell, error: NodeError) -> None:
+        """Go on without the node of a claimed cell, or without its session; of the heir, before its first turn."""
+        cell.forsake()
+        if not cell.survive(error, again=False):
+            self.failed.append((cell, error))
+            self._drop(cell)
+
+    def _back(self) -> None:
+        """In the thread, back from a step while somebody suspects it: go on, or release what it was in and end."""
+        with self._lock:
+            if not self.abandoned:
+                return
+        errors: list[Exception] = []
+        for node, state in self._orphans:
+            try:
+                node.close(state)
+            except Exception as error:  # noqa: BLE001 - told below
+                errors.append(error)
+        for each in errors:
+            report(lane=self.name, error=f"closing what hung: {type(each).__name__}: {each}")
+        raise AbandonedError
+
+    # -- one cell ---------------------------------------------------------------------------------------------------
+
     def _visit_one(self, cell: Cell) -> bool:
         try:
             return self._visit(cell)
         except NodeError as error:
-            self.failed.append((cell, error))
-            return False
+            return self._failed(cell, error)
+
+    def _failed(self, cell: Cell, error: NodeError) -> bool:
+        """A cell failed. True when it goes on all the same, with something to give."""
+        if cell.survive(error):
+            return True
+        self.failed.append((cell, error))
+        return False
 
     def _visit(self, cell: Cell) -> bool:
         """Let one cell give at most one frame. True when a frame moved. This is the hop: it makes few calls."""
         if cell.held is not None:
             return self._deliver(cell, cell.held, cell.blocked)
         gen = cell.gen
-        started = _now()
+        frame = _END
+        started = 0.0
         try:
-            frame = _END if gen is None else next(gen, _END)
-            if frame is _END:
-                if gen is not None:
+            if gen is not None:
+                self.began = started = _now()
+                self.busy = cell
+                frame = next(gen, _END)
+                self.busy = None
+                if self.suspect:
+                    self._back()
+                if frame is _END:
                     cell.over()
+                else:
+                    cell.count()
+            if frame is _END:
                 port = cell.pick()
                 taken = None if port is None else self._take(cell, port)
                 if port is None or taken is None:
                     return False
-                started = _now()
-                cell.gen = gen = iter(cell.node.step(taken, cell.state, port.input))
+                self.began = started = _now()
+                self.busy = cell
+                gen = iter(cell.node.step(taken, cell.state, port.input))
                 frame = next(gen, _END)
+                self.busy = None
+                if self.suspect:
+                    self._back()
+                cell.gen = gen
         except Exception as error:
+            self._out()
             raise cell.fail(error) from error
         cell.spent += _now() - started
         if frame is _END:
             cell.over()
             return True
         return self._deliver(cell, frame, cell.routes_of(frame))
+
+    def _out(self) -> None:
+        """The thread is back from a step, or was in none."""
+        self.busy = None
+        if self.suspect:
+            self._back()
 
     def _visit_many(self, row: Sequence[Cell]) -> bool:
         """The same for one node in several sessions; those that can begin a frame begin it together."""
@@ -236,17 +221,19 @@ class Lane:
                         continue
                 item = self._next_item(cell)
             except NodeError as error:
-                self.failed.append((cell, error))
+                moved |= self._failed(cell, error)
                 continue
-            if item is not None:
+            if item is None:
+                continue
+            moved = True
+            if cell.batches:
                 begun.append(cell)
                 batch.append(item)
-        if begun and begun[0].batches:
-            self._begin(begun, batch)
-        else:
-            for cell, item in zip(begun, batch, strict=True):
+            else:
                 self._begin((cell,), (item,))
-        return moved or bool(begun)
+        if begun:
+            self._begin(tuple(begun), batch)
+        return moved
 
     def _next_item(self, cell: Cell) -> tuple[Frame, State, str] | None:
         """What a cell takes now, as `step_many` has it; None when there is nothing."""
@@ -257,43 +244,54 @@ class Lane:
         frame = None if port is None else self._take(cell, port)
         return None if port is None or frame is None else (frame, cell.state, port.input)
 
-    def _begin(self, begun: Sequence[Cell], batch: Sequence[tuple[Frame, State, str]]) -> None:
+    def _begin(self, begun: tuple[Cell, ...], batch: Sequence[tuple[Frame, State, str]]) -> None:
         """Begin a frame in several sessions; what the step of all of them raises is the error of each."""
-        started = _now()
+        raised: list[Exception] = []
+        self.began = started = _now()
+        self.busy = begun
         try:
             made: Sequence[Iterable[Frame]] = begun[0].node.step_many(batch)
+            self._out()
             if len(made) != len(begun):
                 message = f"step_many gave {len(made)} results for {len(begun)} frames"
                 raise NodeError(begun[0].name, message)  # noqa: TRY301 - it is shared like any other
         except Exception as error:  # noqa: BLE001 - kept for each session
+            self._out()
+            raised.append(error)
+        if raised:
             for cell in begun:
-                self.failed.append((cell, cell.share(error) if len(begun) > 1 else cell.fail(error)))
+                self._failed(cell, cell.share(raised[0]) if len(begun) > 1 else cell.fail(raised[0]))
             return
         share = (_now() - started) / len(begun)
-        for cell, frames in zip(begun, made, strict=True):
-            cell.spent = share
+        for cell, frames in zip(begun, made, strict=True):  # all before any goes on: one that hangs takes no other's
+            cell.spent, cell.gen, cell.given = share, _each(frames), -1
+        for cell in begun:
             try:
-                cell.gen = iter(frames)
                 self._advance(cell)
-            except Exception as error:  # noqa: BLE001 - kept for its session
-                self.failed.append((cell, cell.fail(error)))
+            except NodeError as error:
+                self._failed(cell, error)
 
     def _take(self, cell: Cell, port: Port) -> Frame | None:
         frame = cell.inbox.take(port)
         if port.producer is not None and len(port.queue) >= port.capacity - 1:  # it was full: the producer may wait
             self.touched.add(port.producer)
         if frame is not None:
-            cell.position = frame.position
+            cell.frame, cell.port = frame, port
         return frame
 
     def _advance(self, cell: Cell) -> bool:
         """Deliver what the cell holds, else let its generator make one more frame. True when a frame moved."""
         if cell.held is not None:
             return self._deliver(cell, cell.held, cell.blocked)
-        started = _now()
+        self.began = started = _now()
+        self.busy = cell
         try:
             frame = next(cell.gen, _END)  # type: ignore[arg-type]
+            self._out()
+            if frame is not _END:
+                cell.count()
         except Exception as error:
+            self._out()
             raise cell.fail(error) from error
         cell.spent += _now() - started
         if frame is _END:
@@ -307,10 +305,10 @@ class Lane:
         True when the frame is on its way: a port took it, or it was just made.
         """
         fresh = cell.held is None
-        full: list[Port] = []
+        full: list[Port] | None = None
         for port in ports:
             if len(port.queue) >= port.capacity and port.blocks:
-                full.append(port)
+                full = [port] if full is None else [*full, port]
                 continue
             try:
                 port.put(frame)
@@ -318,10 +316,15 @@ class Lane:
                 raise cell.fail(error) from error
             if port.consumer is not None:
                 self.touched.add(port.consumer)
-        if full:
+        if full is not None:
             moved = fresh or len(full) < len(ports)
             cell.held, cell.blocked = frame, full
             return moved
         if not fresh:
             cell.held, cell.blocked = None, []
         return True
+
+
+def _each(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames one by one; what cannot be gone through is refused when the first is asked for."""
+    yield from frames

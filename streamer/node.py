@@ -172,7 +172,14 @@ class End(ABC):  # noqa: B024 - its three children have the abstract methods
 
 
 class Node(End):
-    """A synchronous step of computation. Its state belongs to the session; it does no I/O and hides nothing."""
+    """A synchronous step of computation. Its state belongs to the session; it does no I/O and hides nothing.
+
+    Attributes:
+        restorable: whether `save` and `load` carry the state on. Where a library keeps it to itself, say False: a
+            restored session then begins this node anew.
+    """
+
+    restorable: ClassVar[bool] = True
 
     def init_state(self, info: SessionInfo) -> State:
         """The state of one new session."""

@@ -57,13 +57,14 @@ class Port:
     Attributes:
         queue: the frames that wait, oldest first.
         put_count, got, dropped, high: frames in, out and dropped, and the longest the queue has been.
+        newest: the frame put last.
         ended: a frame with `LAST` was put. drained: it was taken.
         consumer, producer: whom to wake; None when it is in the same lane.
     """
 
     __slots__ = (
         "blocks", "capacity", "consumer", "drained", "dropped", "ended", "got", "high", "input", "label", "limits",
-        "packed", "producer", "put_count", "queue", "side", "skip", "spec",
+        "newest", "packed", "producer", "put_count", "queue", "side", "skip", "spec",
     )  # fmt: skip
 
     def __init__(self, spec: PortSpec, *, packed: bool = False, limits: FrameLimits = LIMITS) -> None:
@@ -73,6 +74,7 @@ class Port:
         self.packed, self.limits = packed, limits
         self.queue: deque[Frame] = deque(maxlen=spec.capacity)
         self.put_count = self.got = self.dropped = self.high = self.skip = 0
+        self.newest: Frame | None = None
         self.ended = self.drained = False
         self.consumer: Waker | None = None
         self.producer: Waker | None = None
@@ -99,6 +101,7 @@ class Port:
         if frame.flags & LAST and not self.side:
             self.ended = True
         queue.append(frame)
+        self.newest = frame
         self.put_count += 1
         if size > self.high:
             self.high = min(size, self.capacity)
@@ -114,6 +117,11 @@ class Port:
         except IndexError:  # the consumer was faster
             return
 
+    @property
+    def reach(self) -> int:
+        """Where the stream has come to: the end of the frame put last."""
+        return 0 if self.newest is None else self.newest.position + self.newest.samples
+
     def stats(self) -> dict[str, int]:
         """put, got, dropped, waiting, high-water mark and capacity, in frames."""
         return {
@@ -126,6 +134,7 @@ class Port:
         return {
             "frames": [frame.pack() for frame in self.queue], "put": self.put_count, "got": self.got,
             "dropped": self.dropped, "high": self.high, "ended": self.ended, "drained": self.drained,
+            "reach": self.reach,
         }  # fmt: skip
 
     def load(self, saved: dict[str, Any]) -> None:
@@ -133,6 +142,7 @@ class Port:
         self.queue = deque((Frame.unpack(data, self.limits) for data in saved["frames"]), maxlen=self.capacity)
         self.put_count, self.got, self.dropped = saved["put"], saved["got"], saved["dropped"]
         self.high, self.ended, self.drained = saved["high"], saved["ended"], saved["drained"]
+        self.newest = Frame.end(self.spec.kind, position=int(saved.get("reach", 0)), meta={"empty": True})
 
 
 class Inbox:

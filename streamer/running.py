@@ -16,6 +16,7 @@ from streamer.errors import GraphError, first_of
 from streamer.graph import Graph
 from streamer.session import Session
 from streamer.stream import Stream
+from streamer.watchdog import Watchdog
 
 
 class Running:
@@ -38,6 +39,7 @@ class Running:
         self._drivers: list[Driver] = []
         self._streams: dict[str, Stream] = {}
         self._lanes: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._open = False
 
     @property
@@ -51,6 +53,9 @@ class Running:
         await asyncio.to_thread(self.graph.build)  # loading a model takes seconds, and the loop may serve others
         self._drivers = [Driver(name, members) for name, members in self.graph.plan.lanes.items()]
         self._lanes = asyncio.create_task(self._drive(), name="lanes")
+        nodes = self.graph.plan.loaded.config.nodes.values()
+        watchdog = Watchdog(self._drivers, min(node.step_seconds for node in nodes), self._end_all)
+        self._watch = asyncio.create_task(watchdog.watch(), name="watchdog")
         self._open = True
         return self
 
@@ -73,6 +78,9 @@ class Running:
         finally:
             for driver in self._drivers:
                 driver.close()
+            if self._watch is not None:  # until now, since what is being closed may hang in a step
+                self._watch.cancel()
+                await asyncio.wait([self._watch])
 
     async def _drive(self) -> None:
         """Drive every lane; an error that is nobody's ends all sessions."""
@@ -81,10 +89,14 @@ class Running:
                 for driver in self._drivers:
                     group.create_task(driver.drive(), name=f"lane:{driver.lane.name}")
         except BaseExceptionGroup as found:
-            error, self._open = first_of(found), False
-            for stream in self._streams.values():
-                stream.fail(error)
+            error = first_of(found)
+            self._end_all(error)
             raise error from error.__cause__
+
+    def _end_all(self, error: BaseException) -> None:
+        self._open = False
+        for stream in self._streams.values():
+            stream.fail(error)
 
     async def run(self, *sessions: Session, until: int | None = None) -> None:
         """Run a session until it has ended; others may run beside it. It may be called again, with another one.
@@ -106,6 +118,10 @@ class Running:
                 streams.append(await stack.enter_async_context(stream))
                 await stream.open()
             await _play(streams)
+
+    async def answers(self) -> None:
+        """Return when every lane has come round to it: none of their threads hangs in a step."""
+        await settled(driver.submit(_nothing) for driver in self._drivers)
 
     def _admit(self, session: Session, until: int | None) -> Stream:
         name = session.info.id
@@ -129,3 +145,7 @@ async def _play(streams: Sequence[Stream]) -> None:
     except BaseExceptionGroup as found:
         error = first_of(found)
         raise error from error.__cause__
+
+
+def _nothing() -> None:
+    """What is done when a lane comes round to it."""

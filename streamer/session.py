@@ -16,10 +16,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from streamer import snapshot as snapshots
+from streamer.cell import Cell
 from streamer.errors import ConfigError, GraphError, NodeError, SnapshotError, unknown
 from streamer.frame import CONTROL, Frame
 from streamer.graph import Graph
-from streamer.lane import Cell
 from streamer.metrics import Metrics
 from streamer.node import MODES, End, SessionInfo, Source
 from streamer.port import Inbox, Port, PortSpec
@@ -52,6 +52,7 @@ class Session:
         status: `new`, `running`, `paused`, `ended` or `failed`.
         differences: what of the machine or program differs from where a restored snapshot was taken.
         began: its sources and sinks have begun to move; before that, it could not be opened.
+        holding: the epoch at which it is being saved; None: it is not, and commands need not wait.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Session:
         self.began = False
         self.reached: dict[str, int] = {}
         self._held: deque[Frame] = deque(maxlen=CONTROL_CAPACITY)
-        self._holding: int | None = None
+        self.holding: int | None = None
         self._recount = True
         self._saved: dict[str, Any] | None = None
         self._blob: bytes | None = None
@@ -113,7 +114,7 @@ class Session:
             raise GraphError(f"session {self.info.id!r} has {self.status}; it takes no command {command!r}")
         frame = Frame.control(command, position=position, **values)
         frame = Frame.unpack(frame.replace(session=self.info.id, epoch=self.epoch).pack())
-        if self._holding is None and self.status != "paused":
+        if self.holding is None and self.status != "paused":
             self._tell(frame)
             return
         if len(self._held) == CONTROL_CAPACITY:
@@ -240,11 +241,11 @@ class Session:
 
     def hold(self) -> None:
         """It is being saved from now on: commands wait. For the runtime, like all that follows."""
-        self._holding = self.epoch
+        self.holding = self.epoch
 
     def release(self) -> None:
         """Commands that waited are sent."""
-        self._holding = None
+        self.holding = None
         while self._held:
             self._tell(self._held.popleft())
 
@@ -259,7 +260,7 @@ class Session:
         info = asdict(replace(self.info, metrics=Metrics(), extra={}))
         return snapshots.plain({
             "session": {name: info[name] for name in ("id", *_FIELDS)},
-            "epoch": self.epoch if self._holding is None else self._holding,
+            "epoch": self.epoch if self.holding is None else self.holding,
             "graph": self._shape(),
             "environment": self._environment(),
             "reached": reached,
@@ -300,8 +301,9 @@ class Session:
             self._reset_ports()
             self._fill(self._saved)
         for name, node in self.graph.nodes.items():
-            ring = self.metrics.ring(name)
-            self.cells[name] = Cell(node, self.info_for(name), self.inbox(name, node), self.routes(name), ring)
+            ring, guard = self.metrics.ring(name), self.graph.plan.loaded.config.nodes[name].guard
+            inbox, routes = self.inbox(name, node), self.routes(name)
+            self.cells[name] = Cell(node, self.info_for(name), inbox, routes, ring, guard)
 
     def _fill(self, saved: Mapping[str, Any]) -> None:
         try:

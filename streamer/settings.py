@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from streamer.isolate import Guard, OnError
 from streamer.node import Mode, Settings
 from streamer.port import MAX_CAPACITY, Policy
 
@@ -38,6 +39,14 @@ class NodeSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     type: Text = Field(description="a node type, see `streamer nodes`")
+    on_error: OnError = Field(
+        default="fail",
+        description="when it raises or hangs: fail ends the session, bypass takes it out, restart begins it anew",
+    )
+    step_seconds: float = Field(
+        default=10.0, gt=0, le=DAY, allow_inf_nan=False, description="a step that gives nothing for so long hangs"
+    )
+    most_frames: int = Field(default=100_000, ge=1, le=10**9, description="frames it may give for one")
     host: Name | None = Field(default=None, description="the machine it runs on, under --host; else all run in one")
 
     @model_validator(mode="before")
@@ -47,8 +56,13 @@ class NodeSettings(BaseModel):
 
     @property
     def own(self) -> dict[str, Any]:
-        """The settings beside `type` and `host`; the class of the node validates them."""
+        """The settings beside those above; the class of the node validates them."""
         return dict(self.model_extra or {})
+
+    @property
+    def guard(self) -> Guard:
+        """What it may do, and what becomes of it when it does more."""
+        return Guard(self.on_error, self.step_seconds, self.most_frames)
 
 
 class Edge(BaseModel):

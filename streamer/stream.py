@@ -16,7 +16,7 @@ from streamer.errors import NodeError, StallError, first_of
 from streamer.frame import AUDIO, CONTROL, GENERATED, Frame
 from streamer.gate import Gate
 from streamer.graph import Graph
-from streamer.lane import Lane, Routes
+from streamer.isolate import Routes
 from streamer.node import Sink, Source
 from streamer.port import Port
 from streamer.session import Session
@@ -42,11 +42,13 @@ class Stream:
         self.sources: list[asyncio.Task[None]] = []
         self.sinks: list[asyncio.Task[None]] = []
         self.unfinished = set(graph.sinks)
+        lasting = {port.consumer for port in graph.plan.ports if not port.side}
+        self.servants = self.unfinished - lasting  # sinks that take commands only, which have no end
         self.over = asyncio.Event()
         self.error: BaseException | None = None
         self.group = asyncio.TaskGroup()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.stopping = self.settled = self.closed = False
+        self.stopping = self.settled = self.closed = self.dry = False
 
     async def open(self) -> None:
         """Make the states in their threads, seat everyone and join the lanes; sources and sinks do not move yet.
@@ -61,7 +63,7 @@ class Stream:
             await driver.call(session.open_cells, driver.lane.order)
         self._seat_all()
         for driver in self.drivers:
-            await driver.call(driver.lane.join, session.cells)
+            await driver.call(driver.join, session.cells)
 
     def _seat_all(self) -> None:
         """Everyone is seated before anyone moves, so that nobody is the last to rest too early."""
@@ -203,7 +205,7 @@ class Stream:
                 port = inbox.pick(None)
                 frame = None if port is None else inbox.take(port)
                 if port is None or frame is None:
-                    if inbox.ended:
+                    if inbox.ended and (self.dry or name not in self.servants):
                         break
                     await seat.wait()
                     continue
@@ -223,6 +225,8 @@ class Stream:
         self.unfinished.discard(name)
         if not self.unfinished:
             self.settle("ended")
+        elif self.unfinished <= self.servants:
+            self.dry_up()
         seat.leave()
 
     def _measure(self, frame: Frame, heard: int) -> int:
@@ -242,11 +246,20 @@ class Stream:
             self.error = error
         self.over.set()
 
+    def dry_up(self) -> None:
+        """Nothing more can come that counts: sinks that take commands only end with what they have."""
+        self.dry = True
+        for name in self.unfinished:
+            self.seats[name].wake()
+
     def all_rest(self) -> None:
         """Nobody can go on: take the snapshot that was asked for, or say what everyone waits for."""
         if self.over.is_set() or self.gate.saving:
             return
         if not self.gate.held:
+            if self.unfinished <= self.servants and not self.dry:
+                self.dry_up()
+                return
             self.fail(StallError(self.session.info.id, list(_waiting(self.session))))
             return
         self.gate.saving = True
@@ -305,7 +318,7 @@ class Stream:
                 errors += await self._abort()
         finally:
             try:
-                errors += await settled(driver.submit(self._leave, driver.lane) for driver in self.drivers)
+                errors += await settled(driver.submit(self._leave, driver) for driver in self.drivers)
             finally:
                 self._forget()
         if errors:
@@ -349,10 +362,10 @@ class Stream:
                 errors.append(error if isinstance(error, NodeError) else NodeError.wrap(name, error, session=info.id))
         return errors
 
-    def _leave(self, lane: Lane) -> None:
-        """In the lane's thread, between two turns."""
-        lane.leave(self.session.cells)
-        self.session.close_cells(lane.order)
+    def _leave(self, driver: Driver) -> None:
+        """In the lane's thread, between two turns; the lane may be another one than when this was asked for."""
+        driver.lane.leave(self.session.cells)
+        self.session.close_cells(driver.lane.order)
 
     def _forget(self) -> None:
         """Keep nothing of the session in the lanes, and nothing of them in the session."""
@@ -377,6 +390,6 @@ def _waiting(session: Session) -> Iterable[str]:
 
 def _check_ended(name: str, routes: Routes, reached: int) -> None:
     """A source is over: every stream of it must have ended."""
-    missing = [port.label for kind, ports in routes.items() if kind != CONTROL for port in ports if not port.ended]
+    missing = [port.label for ports in routes.values() for port in ports if not port.side and not port.ended]
     if missing:
         raise NodeError(name, f"ended without a LAST frame on {', '.join(missing)}", position=reached)

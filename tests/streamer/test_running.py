@@ -442,7 +442,7 @@ async def test_many_short_sessions_in_a_row_leave_nothing_behind(registry):
         del made
         assert_empty(running)
         named = {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}}
-        assert named == {"lanes", "lane:x", "lane:y", "lane:z"}
+        assert named == {"lanes", "lane:x", "lane:y", "lane:z", "watchdog"}
         assert len(lane_threads()) == 3
         await asyncio.gather(*(driver.call(int) for driver in running._drivers))  # the threads have let go of theirs
         gc.collect()
