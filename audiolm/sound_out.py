@@ -55,7 +55,12 @@ class AudioWriter:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], metadata: Mapping[str, Setting] | None = None, *, rate: int = SAMPLE_RATE
+        self,
+        path: str | os.PathLike[str],
+        metadata: Mapping[str, Setting] | None = None,
+        *,
+        rate: int = SAMPLE_RATE,
+        generated: bool = True,
     ) -> None:
         """Open a hidden file beside `path`; the suffix (.wav, .flac, .ogg, .opus) says the format.
 
@@ -63,6 +68,7 @@ class AudioWriter:
             path: where the file shall appear; replaced if it exists.
             metadata: the settings that repeat this sound: flat, no time, no path, no host.
             rate: of the samples, in Hz.
+            generated: the file says that it was generated here; False only for what was merely recorded.
 
         Raises:
             InputError: unknown suffix, no such folder, a folder of that name, not writable, or too much metadata.
@@ -75,7 +81,8 @@ class AudioWriter:
         self._hidden = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
         self._blocks = TickAssembler(BLOCK)
         self._sound: soundfile.SoundFile | None = _create(self._hidden, self.path, self._format, rate)
-        self._sound.title = MARK
+        if generated:
+            self._sound.title = MARK
         self._sound.comment = text
 
     def write(self, samples: Any) -> None:

@@ -23,6 +23,7 @@ from streamer.registry import Registry
 from streamer.running import Running
 from streamer.runtime import run
 from streamer.session import Session
+from streamer.tools import SoundFile, make_detector, mqtt_messages, settings_of, sound_file, sound_of
 
 __all__ = [
     "GENERATED",
@@ -49,8 +50,14 @@ __all__ = [
     "Settings",
     "Sink",
     "SnapshotError",
+    "SoundFile",
     "Source",
     "StallError",
     "StreamerError",
+    "make_detector",
+    "mqtt_messages",
     "run",
+    "settings_of",
+    "sound_file",
+    "sound_of",
 ]
