@@ -199,7 +199,8 @@ def _check_connected(
             givers = ", ".join(n for n, f in facts.items() if f.emits & fact.inputs[missing] and n != name) or "none"
             message = f"input {missing!r} is not connected; it takes {kinds}; nodes that give it: {givers}"
             raise loaded.error(("nodes", name), message)
-        if not issubclass(types[name], Source) and not fed:
+        steered = issubclass(types[name], Sink) and any(p.consumer == name and p.kind == CONTROL for p in ports)
+        if not issubclass(types[name], Source) and not fed and not steered:
             raise loaded.error(("nodes", name), f"no input is connected; it has {_list(fact.inputs)}")
         if not issubclass(types[name], Sink) and not any(port.producer == name for port in ports):
             raise loaded.error(("nodes", name), f"its output ({_list(fact.emits)}) leads nowhere; connect or remove it")

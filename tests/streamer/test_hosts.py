@@ -279,3 +279,30 @@ def test_what_is_wrong_in_a_share_is_said_at_the_edge_it_comes_from(registry):
     loaded = shares(TEXT, registry, "brain")[0]
     assert loaded.line(("nodes", "from-ears-src-audio", "topic")) == 10
     assert loaded.line(("edges", 1)) == 10
+
+
+COMMANDS = """
+mqtt: {}
+nodes:
+  b: {type: buttons, host: desk}
+  src: {type: count, ticks: 5, host: stage}
+  a: {type: add, host: stage}
+  out: {type: collect, host: stage}
+edges: [src -> a -> out, b -> a]
+"""
+
+
+async def test_commands_cross_without_being_waited_for_and_a_share_of_nothing_else_ends(registry):
+    desk, stage = shares(COMMANDS, registry, "desk", "stage")
+    kind, own = nodes_of(desk)["to-stage-b"]
+    assert (kind, own["readers"], own["policy"]) == ("mqtt_out", [], "drop_oldest")
+    assert nodes_of(stage)["from-desk-b-control"][1]["join"] == "present"
+    topics = defaultdict(asyncio.Queue)
+    graph = Graph.load(desk, registry)
+    with graph:
+        session = Session(graph, extra={"topics": topics})
+        await run(graph, session)
+    assert session.status == "ended"
+    sent = Frame.unpack(topics["{prefix}/desk/stream/b/control"].get_nowait())
+    assert (sent.kind, sent.meta["command"]) == ("control", "set")
+    assert len(await play([Graph.load(each, registry) for each in (desk, stage)])) == 6
