@@ -1,6 +1,6 @@
 """What the tests of the sound plugins share: streams in any chunking, a node run by hand, and ends for whole graphs."""
 
-# ruff: noqa: RUF012
+from itertools import pairwise
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def ordered(frames):
     assert [frame.last for frame in audio] == [False] * (len(audio) - 1) + [True]
     assert [frame.seq for frame in audio] == sorted({frame.seq for frame in audio})
     ends = [(frame.position, frame.position + frame.shape[0]) for frame in audio]
-    assert all(after[0] >= before[1] for before, after in zip(ends, ends[1:], strict=False))
+    assert all(after[0] >= before[1] for before, after in pairwise(ends))
     assert all(np.isfinite(frame.array).all() for frame in audio)
     assert not any(frame.flags & LAST and frame.payload for frame in audio)
     return audio
