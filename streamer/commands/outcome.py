@@ -14,6 +14,7 @@ from streamer.graph import Graph
 from streamer.node import Sink
 
 NEVER_KEPT: Final = ("path", "chunk_ms", "realtime", "snapshots")  # settings that do not change the sound
+TRANSPORTS: Final = ("mqtt_in", "mqtt_out")  # node types that carry frames and change nothing
 METADATA_BYTES: Final = 1000  # of the nodes' settings; a sound file holds about 1900 in all
 
 
@@ -22,7 +23,8 @@ def node_settings(graph: Graph) -> dict[str, str | int | float | bool | None]:
     loaded = graph.plan.loaded
     found: dict[str, str | int | float | bool | None] = {"config": loaded.file}
     for name, entry in loaded.config.nodes.items():
-        for key, value in entry.own.items():
+        own = {} if entry.type in TRANSPORTS else entry.own
+        for key, value in own.items():
             if key not in NEVER_KEPT and isinstance(value, (str, int, float)):
                 found[f"{name}.{key}"] = Path(value).name if key == "bundle" and isinstance(value, str) else value
     if len(json.dumps(found)) > METADATA_BYTES:
