@@ -9,11 +9,16 @@ from __future__ import annotations
 from streamer import Registry
 
 SHIPPED = {
+    "effects": "streamer_plugins.effects:Effects",
+    "gate": "streamer_plugins.gate:Gate",
     "midi_in": "streamer_plugins.midi:MidiSource",
+    "mixer": "streamer_plugins.mixer:Mixer",
     "osc_in": "streamer_plugins.osc:OscSource",
     "osc_out": "streamer_plugins.osc_out:OscSink",
+    "recorder": "streamer_plugins.recorder:Recorder",
     "scheduler": "streamer_plugins.scheduler:SchedulerNode",
     "sensor": "streamer_plugins.sensor:SensorSource",
+    "spatial": "streamer_plugins.spatial:Spatial",
 }
 
 

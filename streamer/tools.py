@@ -103,10 +103,13 @@ class SoundFile:
         """Complete the file; the second call does nothing.
 
         Raises:
-            InputError: the disk is full.
+            InputError: the disk is full, or somebody has removed what was being written.
         """
-        with _as_ours():
-            return Path(self._writer.finish())
+        try:
+            with _as_ours():
+                return Path(self._writer.finish())
+        except OSError as error:
+            raise InputError(f"cannot complete {self.path}: {error.strerror or error}") from error
 
     def abort(self) -> None:
         """Leave nothing; after `finish` it does nothing."""
