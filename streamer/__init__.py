@@ -4,6 +4,7 @@ A graph is read and checked with `Graph.load`; sessions go through it with `run`
 node, source or sink has to do is told by the docstrings of `Node`, `Source` and `Sink`.
 """
 
+from streamer.contract import Finding, check_node
 from streamer.errors import (
     ConfigError,
     FrameError,
@@ -33,6 +34,7 @@ __all__ = [
     "Build",
     "ConfigError",
     "Facts",
+    "Finding",
     "Frame",
     "FrameError",
     "FrameLimits",
@@ -54,6 +56,7 @@ __all__ = [
     "Source",
     "StallError",
     "StreamerError",
+    "check_node",
     "make_detector",
     "mqtt_messages",
     "run",

@@ -214,8 +214,9 @@ class Cell:
         if len(rest) > most:
             raise self.flood()
         self.gen = iter(rest) if rest else None
+        kept = self.node.restorable or type(self.node).save is not Node.save
         return {
-            "state": self.node.save(self.state) if self.node.restorable else None,
+            "state": self.node.save(self.state) if kept else None,
             "done": self.done, "clock": self.inbox.clock, "late": self.inbox.late, "bypassed": self.bypassed,
             "held": None if self.held is None else self.held.pack(), "rest": [frame.pack() for frame in rest],
             "blocked": [port.label for port in self.blocked],

@@ -175,8 +175,8 @@ class Node(End):
     """A synchronous step of computation. Its state belongs to the session; it does no I/O and hides nothing.
 
     Attributes:
-        restorable: whether `save` and `load` carry the state on. Where a library keeps it to itself, say False: a
-            restored session then begins this node anew.
+        restorable: whether a restored session goes on as if nothing had been. Where a library keeps its state to
+            itself, say False: `save` then gives what can be had, and without a `save` of its own the node begins anew.
     """
 
     restorable: ClassVar[bool] = True
