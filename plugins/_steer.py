@@ -40,6 +40,11 @@ class Target(Settings):
     input: Span | None = Field(default=None, description="what the number moves between; what is beyond is cut off")
     output: Span | None = Field(default=None, description="what the value moves between; default: as it comes")
 
+    @field_validator("value", mode="before")
+    @classmethod
+    def _word(cls, name: object) -> object:
+        return "on" if name is True else name  # YAML takes the word for a switch
+
     @field_validator("value")
     @classmethod
     def _free(cls, name: str | None) -> str | None:

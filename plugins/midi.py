@@ -8,10 +8,7 @@ nodes:
       0: {value: temperature, node: coarse, output: [0.4, 1.3]}
       1: {command: gain, value: value, output: [0, 1.5]}
       2: {command: length, value: seconds, output: [2, 30]}
-    notes:
-      36: {command: trigger}
-      37: {command: listen}
-      38: {command: mute, value: on, kind: switch}     # for as long as the key is down
+    notes: {36: {command: trigger}, 37: {command: listen}, 38: {command: mute, value: on, kind: switch}}
 edges:
   - faders -> turns, coarse, speaker
 """

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -111,11 +111,16 @@ def now() -> datetime:
 
 @dataclass
 class SchedulerState:
-    """One session. `gain`: of the sound now, None before the first. `muted`: what was last said to the others."""
+    """One session. The gain is `done / length`: whole numbers, so that no chunking of the sound changes a sample.
+
+    `done`: samples of the fade that count, None before the first sound. `length`: samples of that fade. `muted`: what
+    was last said to the others.
+    """
 
     info: SessionInfo
     clock: Callable[[], datetime]
-    gain: float | None = None
+    done: int | None = None
+    length: int = 1
     muted: bool = False
 
 
@@ -159,12 +164,12 @@ class SchedulerNode(Node):
         _ = input
         is_open = self.is_open(state.clock())
         state.info.metrics.gauge(f"{self.name}.open", is_open)
-        if state.gain is None:
-            state.gain = float(is_open)
+        if state.done is None:
+            state.done = int(is_open)
         if is_open and state.muted:
             yield self._mute(state, on=False)
         yield self._faded(frame, state, is_open=is_open) if frame.payload else frame
-        if not is_open and not state.muted and state.gain == 0:
+        if not is_open and not state.muted and state.done == 0:
             yield self._mute(state, on=True)
 
     def _mute(self, state: SchedulerState, *, on: bool) -> Frame:
@@ -173,24 +178,25 @@ class SchedulerNode(Node):
 
     def _faded(self, frame: Frame, state: SchedulerState, *, is_open: bool) -> Frame:
         """The frame with the gain that goes up or down, sample by sample."""
-        gain, goal, size = float(state.gain or 0), float(is_open), frame.shape[0]
-        if gain == goal:
-            return frame if is_open else frame.replace(payload=bytes(len(frame.payload)))
         seconds = self.config.fade_in if is_open else self.config.fade_out
-        step = 1 / max(1.0, seconds * frame.rate)
-        line = np.clip(gain + (step if is_open else -step) * np.arange(1, size + 1), 0, 1)
-        state.gain = float(line[-1])
+        length = max(1, round(seconds * frame.rate))
+        done = round((state.done or 0) * length / state.length)
+        state.done, state.length = done, length
+        if done == (length if is_open else 0):
+            return frame if is_open else frame.replace(payload=bytes(len(frame.payload)))
+        way = np.arange(1, frame.shape[0] + 1)
+        counts = np.clip(done + way if is_open else done - way, 0, length)
+        state.done = int(counts[-1])
+        line = counts / length
         sound: Any = frame.array * line
         made = np.rint(sound) if frame.dtype == "i2" else sound
         return frame.replace(payload=made.astype("<" + frame.dtype).tobytes())
 
     def save(self, state: SchedulerState) -> dict[str, Any]:
-        """The gain, and what was said."""
-        return {"gain": state.gain, "muted": state.muted}
+        """Where the fade stands, and what was said."""
+        return {"done": state.done, "length": state.length, "muted": state.muted}
 
     def load(self, saved: dict[str, Any], info: SessionInfo) -> SchedulerState:
         """The state again."""
-        state = self.init_state(info)
-        state.gain = None if saved["gain"] is None else float(saved["gain"])
-        state.muted = bool(saved["muted"])
-        return state
+        done = None if saved["done"] is None else int(saved["done"])
+        return replace(self.init_state(info), done=done, length=int(saved["length"]), muted=bool(saved["muted"]))
