@@ -48,7 +48,6 @@ EFFECTS: dict[str, tuple[str, dict[str, tuple[float, float, float]]]] = {
     "limiter": ("Limiter", {"threshold_db": (-3, -60, 0), "release_ms": (100, 1, 5000)}),
 }  # fmt: skip
 RINGS = ("reverb", "delay")
-Number = float | int
 
 
 class EffectsSettings(Settings):
@@ -86,7 +85,7 @@ def filled(where: str, given: dict[str, str | float]) -> dict[str, str | float]:
 
 def fits(value: object, limits: tuple[float, float, float]) -> bool:
     """Whether it is a number within its limits."""
-    return isinstance(value, Number) and not isinstance(value, bool) and limits[1] <= value <= limits[2]
+    return isinstance(value, float | int) and not isinstance(value, bool) and limits[1] <= value <= limits[2]
 
 
 @dataclass

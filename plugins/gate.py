@@ -55,9 +55,11 @@ class GateState:
 
 
 class Gate(Node):
-    """Passes what its detector finds. Gives the same whatever the chunking: pieces of a tick, shorter ones only where a
-    turn or the stream ends, or the flags, the epoch or the role change. Gauge: `open`. Counter: `not_finite`.
-    """  # noqa: D205 - one sentence
+    """Lets speech or music through, with its onset; the rest becomes silence or is left out.
+
+    Gives the same whatever the chunking: pieces of a tick, shorter ones only where a turn or the stream ends, or the
+    flags, the epoch or the role change. Gauge: `open`. Counter: `not_finite`.
+    """
 
     type_name = "gate"
     accepts = ("audio",)

@@ -64,8 +64,9 @@ class MixerState:
 
 
 class Mixer(Node):
-    """Adds its inputs `a` to `h`. The sum is generated where any of them is, even one that is turned down.
+    """Adds its inputs `a` to `h`, lined up by position; nothing clips.
 
+    The sum is generated where any of them is, even one that is turned down. Ends of turns go through.
     Control: `set` with `a_db` to `h_db` (`null`: the config's), reached smoothly; `node` names this one, else all
     listen. Counters: `late_samples` (came when the mix was further), `not_finite`, `refused_controls`.
     """
@@ -81,12 +82,13 @@ class Mixer(Node):
     def __init__(self, config: MixerSettings, build: Build) -> None:
         """Where no input is waited for, take what is there."""
         super().__init__(config, build)
+        self._gains: dict[str, float] = {name: config.gains_db.get(name, 0.0) for name in NAMES}
         if config.wait_ms is not None:
-            self.merge = "arrival"  # type: ignore[misc] - of this one, not of all
+            self.merge = "arrival"  # type: ignore[misc]
 
     def init_state(self, info: SessionInfo) -> MixerState:
         """Nothing has come yet."""
-        gains = {name: factor(self.config.gains_db.get(name, 0.0)) for name in NAMES if name in info.inputs}
+        gains = {name: factor(db) for name, db in self._gains.items() if name in info.inputs}
         return MixerState(info, {name: Strand(gain, gain) for name, gain in gains.items()})
 
     def wants(self, state: MixerState) -> frozenset[str] | None:
@@ -161,7 +163,7 @@ class Mixer(Node):
             return
         for name, strand in state.strands.items():
             value = frame.meta.get(f"{name}_db", 0.0)
-            value = self.config.gains_db.get(name, 0.0) if value is None else value
+            value = self._gains[name] if value is None else value
             if type(value) not in (int, float) or not SILENT_DB <= float(value) <= MOST_DB:
                 state.info.metrics.count(f"{self.name}.refused_controls")
             elif f"{name}_db" in frame.meta:

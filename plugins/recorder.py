@@ -63,9 +63,11 @@ class Tape:
 
 
 class Recorder(Sink):
-    """Records audio. Gauges: `file`, `state` (`recording`, `disk full`). Counters: `files`, `deleted`, `recovered`,
-    `lost_samples` (came while it was paused), `not_finite`.
-    """  # noqa: D205 - a list
+    """Records sound to files of some minutes; old ones go, and the disk never fills up.
+
+    Gauges: `file`, `state` (`recording`, `disk full`, `failed: ...`). Counters: `files`, `deleted`, `recovered`,
+    `failures`, `lost_samples` (came while it was not recording), `not_finite`.
+    """
 
     type_name = "recorder"
     accepts = ("audio",)
@@ -97,8 +99,10 @@ class Recorder(Sink):
     async def write(self, frame: Frame, ctx: SessionInfo, input: str) -> None:  # noqa: A002
         """Add a frame of the sort that is kept; the voice that is only lent never is.
 
+        Where the disk fails, that is said and counted, and tried again some seconds later: the show goes on.
+
         Raises:
-            InputError: another rate than 16 kHz, or the file cannot be written.
+            InputError: another rate than 16 kHz.
         """
         _ = input
         sort = "generated" if frame.generated else "heard"
@@ -107,7 +111,11 @@ class Recorder(Sink):
             await asyncio.to_thread(self._add, sound, ctx, generated=frame.generated)
 
     async def finish(self, ctx: SessionInfo) -> None:
-        """Complete the file."""
+        """Complete the file.
+
+        Raises:
+            InputError: it cannot be completed.
+        """
         await asyncio.to_thread(self._close, ctx.id, ctx)
 
     async def abort(self, ctx: SessionInfo) -> None:
@@ -123,7 +131,13 @@ class Recorder(Sink):
 
     def _add(self, sound: NDArray[np.float32], ctx: SessionInfo, *, generated: bool) -> None:
         with self._lock:
-            self._put(sound, ctx, generated=generated)
+            try:
+                self._put(sound, ctx, generated=generated)
+            except (InputError, OSError) as error:
+                self._tapes[ctx.id] = Tape(None, LOOK, paused=True)
+                ctx.metrics.gauge(f"{self.name}.state", f"failed: {error}")
+                ctx.metrics.count(f"{self.name}.failures")
+                ctx.metrics.count(f"{self.name}.lost_samples", len(sound))
 
     def _put(self, sound: NDArray[np.float32], ctx: SessionInfo, *, generated: bool) -> None:
         """Write samples; files end at exact lengths, whatever the chunking."""
@@ -148,6 +162,7 @@ class Recorder(Sink):
         """Whether the disk has room, looked at every few seconds of sound; without, the file ends and none begins."""
         if tape.look <= 0:
             tape.look = LOOK
+            self.folder.mkdir(parents=True, exist_ok=True)
             tape.paused = shutil.disk_usage(self.folder).free < self.config.least_free_mb * MB
             if tape.paused:
                 self._end(tape, ctx)

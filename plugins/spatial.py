@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from streamer import Build, Frame, Node, SessionInfo, Settings, sound_of
 
 FURTHEST = 1000.0  # metres
+LONGEST = 600_000.0  # milliseconds
 Metres = Annotated[float, Field(ge=-FURTHEST, le=FURTHEST)]
 Place = Annotated[list[Metres], Field(min_length=2, max_length=3)]
 Points = NDArray[np.float64]
@@ -33,7 +34,7 @@ class SpatialSettings(Settings):
     speaker: str = Field(description="the one that this node feeds")
     at: Place = Field(description="where the sound is at the start")
     sound: str = Field(default="", description="name of the sound, if several can be moved; control frames name it")
-    glide_ms: float = Field(default=100, ge=0, le=600_000, description="time of a move, without clicks from 5 on")
+    glide_ms: float = Field(default=100, ge=0, le=LONGEST, description="time of a move, without clicks from 5 on")
     blur_m: float = Field(default=0.2, gt=0, le=FURTHEST, description="a sound is never nearer to a speaker than this")
 
     @model_validator(mode="after")
@@ -122,15 +123,14 @@ class Spatial(Node):
         named = values.get("node")
         if values.get("command") != "set" or (named is not None and named not in (self.name, self.config.sound)):
             return
-        wanted = {axis: values[axis] for axis in AXES if axis in values}
-        glide = values.get("glide_ms", self.config.glide_ms)
-        if not (all(number(value, -FURTHEST) for value in wanted.values()) and number(glide, 0.0)):
+        wanted: dict[str, Any] = {axis: values[axis] for axis in AXES if axis in values}
+        glide: Any = values.get("glide_ms", self.config.glide_ms)
+        if not (all(within(value, -FURTHEST, FURTHEST) for value in wanted.values()) and within(glide, 0, LONGEST)):
             state.info.metrics.count(f"{self.name}.refused_controls")
         elif wanted:
-            now = state.places(np.array([state.at]))[0]
-            target = [float(wanted.get(axis, old)) for axis, old in zip(AXES, state.go, strict=True)]  # type: ignore[arg-type]
-            length = round(float(glide) * 16)  # type: ignore[arg-type]
-            state.come, state.go, state.since, state.length = now, np.array(target), state.at, length
+            state.come = state.places(np.array([state.at]))[0]
+            state.go = np.array([float(wanted.get(axis, old)) for axis, old in zip(AXES, state.go, strict=True)])
+            state.since, state.length = state.at, round(glide * 16)
 
     def save(self, state: SpatialState) -> dict[str, Any]:
         """The move."""
@@ -148,7 +148,6 @@ def point(place: list[float]) -> Points:
     return np.array([*place, 0.0][:3])
 
 
-def number(value: object, least: float) -> bool:
-    """Whether it is a number that a setting could have."""
-    most = FURTHEST if least < 0 else 600_000.0
-    return type(value) in (int, float) and least <= value <= most  # type: ignore[operator]
+def within(value: object, least: float, most: float) -> bool:
+    """Whether it is a number within limits."""
+    return isinstance(value, float | int) and not isinstance(value, bool) and least <= value <= most

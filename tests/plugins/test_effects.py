@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from streamer import GENERATED, HEARD, ConfigError, Frame, Graph, PluginError, Session, run
+from streamer.contract import check_node
 
 sys.path.insert(0, str(Path(__file__).parent))
 from plugin_sounds import SIZES, TICK, again, give, info, made, noise, ordered, registry, samples, stream, through
@@ -131,6 +132,11 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
     with pytest.raises(PluginError, match="pip install pedalboard"):
         chain("reverb")
     assert Effects.type_name == "effects", "it is listed all the same"
+
+
+@pytest.mark.parametrize("kind", sorted(EFFECTS))
+def test_it_keeps_the_contract_of_a_node(kind):
+    assert check_node(Effects, {"chain": [{"type": kind}], "tail_ms": 100}) == []
 
 
 GRAPH = "{nodes: {in: sounds, fx: {type: effects, chain: [%s]}, out: keep}, edges: [in -> fx -> out]}"

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from streamer import GENERATED, HEARD, ConfigError, Frame, Graph, InputError, Session, run
+from streamer.contract import check_node
 
 sys.path.insert(0, str(Path(__file__).parent))
 from plugin_sounds import (
@@ -191,6 +192,15 @@ def test_with_its_detector_the_sound_passes_whole_and_the_room_does_not(passes, 
 def test_it_takes_only_detectors_that_there_are(monkeypatch):
     with pytest.raises(ConfigError, match="birdsong"):
         Graph.parse(GRAPH % "birdsong", registry=registry(Gate))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"passes": "music"}, {"passes": "music", "rest": "leave_out"}, {"passes": "speech"}]
+)
+def test_it_keeps_the_contract_of_a_node(settings):
+    if settings["passes"] == "speech":
+        pytest.importorskip("onnxruntime")
+    assert check_node(Gate, settings) == []
 
 
 GRAPH = "{nodes: {in: sounds, door: {type: gate, passes: %s}, out: keep}, edges: [in -> door -> out]}"

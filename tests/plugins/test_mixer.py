@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from streamer import GENERATED, HEARD, TURN, Frame, Graph, InputError, Session, run
+from streamer.contract import check_node
 
 sys.path.insert(0, str(Path(__file__).parent))
 from plugin_sounds import SIZES, TICK, again, give, info, made, noise, ordered, registry, samples, stream, timeline
@@ -152,6 +153,11 @@ def test_what_it_cannot_take_is_refused():
     node = plain()
     with pytest.raises(InputError, match="48000 Hz came"):
         give(node, [Frame.of("audio", noise(8), position=0, rate=48_000)], node.init_state(info("a")), "a")
+
+
+@pytest.mark.parametrize("settings", [{}, {"limit": False, "gains_db": {"a": -6}}])
+def test_it_keeps_the_contract_of_a_node(settings):
+    assert check_node(Mixer, settings) == []
 
 
 GRAPH = """

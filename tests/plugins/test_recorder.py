@@ -170,6 +170,25 @@ async def test_without_room_on_the_disk_it_pauses_says_so_and_goes_on(tmp_path, 
     np.testing.assert_allclose(joined, pcm(np.concatenate([sound[:LOOK], sound[2 * LOOK :]])), atol=1e-6)
 
 
+async def test_when_the_disk_fails_the_show_goes_on_and_it_tries_again(tmp_path, make):
+    """The folder is gone, and in its place there is something else; then it is gone, and then it is back."""
+    node, ctx, sound = make(), SessionInfo(), noise(FILE)
+    await put(node, stream(sound, end=False), ctx, finish=False)
+    shutil.rmtree(tmp_path / "tape")
+    (tmp_path / "tape").write_bytes(b"")
+    await put(node, stream(sound, end=False), ctx, finish=False)
+    assert ctx.metrics.gauges["rec.state"].startswith("failed: ")
+    assert ctx.metrics.counters["rec.failures"] == 1
+    (tmp_path / "tape").unlink()
+    await put(node, stream(noise(LOOK), end=False), ctx, finish=False)
+    assert ctx.metrics.gauges["rec.state"] == "recording"
+    assert ctx.metrics.counters["rec.lost_samples"] == LOOK + TICK
+    await put(node, stream(sound), ctx)
+    joined = np.concatenate([content(path)[0] for path in files(tmp_path)])
+    np.testing.assert_allclose(joined, pcm(np.concatenate([noise(LOOK)[-TICK:], sound])), atol=1e-6)
+    assert ctx.metrics.counters["rec.failures"] == 1
+
+
 CRASH = """
 import asyncio, sys
 import numpy as np

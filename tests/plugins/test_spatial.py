@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from streamer import GENERATED, HEARD, Frame, Graph, InputError, Session, run
+from streamer.contract import check_node
 
 sys.path.insert(0, str(Path(__file__).parent))
 from plugin_sounds import SIZES, TICK, again, give, info, made, noise, ordered, registry, samples, stream, through
@@ -116,6 +117,10 @@ def test_bad_samples_silence_and_the_ends():
 def test_a_room_that_cannot_be_is_refused(settings, said):
     with pytest.raises(ValidationError, match=said):
         speaker(**settings)
+
+
+def test_it_keeps_the_contract_of_a_node():
+    assert check_node(Spatial, {"speakers": ROOM, "speaker": "back", "at": [1, 1]}) == []
 
 
 GRAPH = """
