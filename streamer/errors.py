@@ -57,6 +57,17 @@ class GraphError(StreamerError, RuntimeError):
     """A running graph cannot go on."""
 
 
+class PeerRestarted(GraphError):  # noqa: N818 - what happened to the peer; to us it is the end of a session
+    """The other end of a stream between machines began anew, so this session cannot go on: begin the next one.
+
+    `peer` is its instance or topic.
+    """
+
+    def __init__(self, peer: str, message: str) -> None:
+        super().__init__(f"{peer}: {message}")
+        self.peer, self.message = peer, message
+
+
 class OverflowFrameError(GraphError):
     """A port with policy `raise` was full. `edge` names it, `capacity` is its size in frames."""
 
