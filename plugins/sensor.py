@@ -170,8 +170,9 @@ class SensorSource(Source):
             await asyncio.gather(reader, return_exceptions=True)
 
     def _frame(self, value: float, ctx: SessionInfo) -> Frame:
-        node = {} if self.config.node is None else {"node": self.config.node}
-        return Frame.control(self.config.command, **node, **{self.config.value: value}).replace(session=ctx.id)
+        values: dict[str, Any] = {} if self.config.node is None else {"node": self.config.node}
+        values[self.config.value] = value
+        return Frame.control(self.config.command, **values).replace(session=ctx.id)
 
     async def _read(self, ctx: SessionInfo, take: Callable[[float], None]) -> None:
         """Hand on each number as it comes."""

@@ -307,11 +307,13 @@ class Session:
 
     def _fill(self, saved: Mapping[str, Any]) -> None:
         try:
-            live = self.graph.plan.live(Source)
+            plan = self.graph.plan
+            again = set(plan.names(Source)) - set(plan.live(Source))  # they give again what they have given
+            again -= {name for name in again if plan.facts[name].emits == {CONTROL}}  # a desk gives what comes
             self.reached = {name: int(at) for name, at in saved["reached"].items()}
             for label, port in self.ports.items():
                 port.load(saved["ports"][label])
-                if port.spec.producer in self.graph.sources and port.spec.producer not in live:
+                if port.spec.producer in again:
                     port.skip = port.put_count
             for name, sink in self.graph.sinks.items():
                 sink.load(saved["sinks"][name], self.info_for(name))

@@ -57,9 +57,11 @@ def sound(number, value=0.5, **fields):
 class Play:
     """One session on a graph, while it runs."""
 
-    def __init__(self, graph, **extra):
+    def __init__(self, graph, restore=None, **extra):
         self.got, self.script = asyncio.Queue(1000), asyncio.Queue(1000)
-        self.session = Session(graph, extra={"got": self.got, "script": self.script, **extra})
+        extra |= {"got": self.got, "script": self.script}
+        made = Session(graph, extra=extra) if restore is None else Session.restore(graph, restore, extra=extra)
+        self.session = made
         self.metrics = self.session.metrics
 
     async def took(self, count=1):

@@ -343,3 +343,22 @@ async def test_a_machine_that_is_not_known_is_refused(monkeypatch):
     with out_graph(9001, ", to: nowhere.invalid") as graph:
         async with playing(graph, ends=r"cannot send OSC to nowhere\.invalid:9001: Name or service") as play:
             play.script.put_nowait(sound(0))
+
+
+# -- snapshots --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_restored_session_obeys_the_first_message(graph, client):
+    async with playing(graph) as play:
+        to = await where(play)
+        for number in range(3):
+            client.sendto(message("/go"), to)
+            await play.took()
+            play.script.put_nowait(sound(number))
+        data = await asyncio.wait_for(play.session.request_snapshot(), 5)
+    with graph_of(MAP, ", desk -> ear.control") as other:
+        async with playing(other, restore=data) as play:
+            for number in range(3):  # the sound is given again up to where it was
+                play.script.put_nowait(sound(number))
+            client.sendto(message("/mute", 1), await where(play))
+            assert await play.took() == [("mute", {"on": True})]

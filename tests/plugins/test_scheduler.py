@@ -14,6 +14,7 @@ from desks import TICK, graph_of, playing, sound
 from streamer_plugins.scheduler import SchedulerNode, SchedulerSettings, days, spans
 
 from streamer import GENERATED, HEARD, Build, Frame, SessionInfo
+from streamer.contract import check_node
 from streamer.snapshot import dumps, loads
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -224,6 +225,11 @@ def test_a_snapshot_in_the_middle_of_a_fade_goes_on_there():
     assert other.muted
     fresh = scheduler.load(loads(dumps(scheduler.save(scheduler.init_state(SessionInfo())))), SessionInfo())
     assert fresh.done is None
+
+
+@pytest.mark.parametrize("hours", [{}, {"daily": "closed"}, {"daily": "00:00-24:00"}])
+def test_it_keeps_the_contract_of_nodes(hours):
+    assert check_node(SchedulerNode, {"hours": hours}) == []
 
 
 async def test_in_a_graph_whoever_is_connected_is_muted():
