@@ -1,5 +1,6 @@
 """The mixer: sums by position, whatever the chunking and the order of arrival; never beyond full scale."""
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -7,11 +8,25 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from streamer import GENERATED, HEARD, TURN, Frame, Graph, InputError, Session, run
+from streamer import GENERATED, HEARD, TURN, Frame, Graph, InputError, Session, Source, run
 from streamer.contract import check_node
 
 sys.path.insert(0, str(Path(__file__).parent))
-from plugin_sounds import SIZES, TICK, again, give, info, made, noise, ordered, registry, samples, stream, timeline
+from plugin_sounds import (
+    SIZES,
+    TICK,
+    Keep,
+    again,
+    give,
+    info,
+    made,
+    noise,
+    ordered,
+    registry,
+    samples,
+    stream,
+    timeline,
+)
 
 from plugins.mixer import KNEE, Mixer, bent
 
@@ -145,6 +160,28 @@ def test_a_gain_is_reached_smoothly_and_nonsense_is_counted():
     assert samples(give(node, stream(ones, start=3 * TICK), state, "a")).tolist() == ones.tolist()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_made_up_streams_with_gaps_give_what_a_plain_sum_gives(seed):
+    rng = np.random.default_rng(seed)
+    streams, total, own = {}, {}, set()
+    for name in "abc"[: rng.integers(1, 4)]:
+        at, frames = 0, []
+        for _ in range(rng.integers(0, 12)):
+            at += int(rng.choice([0, 0, 1, 500, 3000]))
+            piece, generated = noise(int(rng.integers(1, 1500)), int(rng.integers(1 << 30))), bool(rng.integers(2))
+            frames += stream(piece, (700,), start=at, flags=GENERATED if generated else HEARD, end=False)
+            for offset, value in enumerate(piece):
+                total[at + offset] = total.get(at + offset, 0.0) + float(value)
+            own |= set(range(at, at + len(piece))) if generated else set()
+            at += len(piece)
+        streams[name] = [*frames, Frame.end("audio", position=at)]
+    found = timeline(ordered(feed(plain(), streams)[0]))
+    assert {place: value for place, (value, _, _) in found.items()} == {
+        place: float(np.float32(value)) for place, value in total.items()
+    }
+    assert {place for place, (_, generated, _) in found.items() if generated} == own
+
+
 def test_what_it_cannot_take_is_refused():
     with pytest.raises(ValidationError, match="24"):
         made(Mixer, gains_db={"a": 25})
@@ -185,6 +222,40 @@ async def test_in_a_graph_and_paused_on_the_way(until):
     assert {position for position, (_, generated, _) in timeline(extra["got"]).items() if generated} == set(
         range(640, 9640)
     )
+
+
+class Held(Source):
+    """Gives nothing before the event in `ctx.extra`, then one tick."""
+
+    type_name = "held"
+    emits = ("audio",)
+
+    async def frames(self, ctx):
+        await ctx.extra["event"].wait()
+        for frame in stream(np.ones(TICK, np.float32)):
+            yield frame.replace(session=ctx.id)
+
+
+class Release(Keep):
+    """Lets `held` go when it has had eight ticks."""
+
+    type_name = "release"
+
+    async def write(self, frame, ctx, into):
+        await super().write(frame, ctx, into)
+        if len(samples(ctx.extra["got"])) >= 8 * TICK:
+            ctx.extra["event"].set()
+
+
+async def test_live_nothing_hangs_on_a_source_that_stands_still():
+    text = GRAPH.replace("limit: false,", "limit: false, wait_ms: 80,").replace("out: keep", "out: release")
+    text = text.replace("{type: sounds, sound: two, generated: true, start: 640}", "held")
+    extra = {"one": noise(12 * TICK), "got": [], "event": asyncio.Event()}
+    with Graph.parse(text, registry=registry(Mixer, Held, Release)) as graph:
+        session = Session(graph, extra=extra)
+        await run(graph, session)
+    np.testing.assert_array_equal(samples(ordered(extra["got"])), noise(12 * TICK))
+    assert session.metrics.counters["mix.late_samples"] == TICK
 
 
 def test_without_its_first_input_a_graph_is_refused():
