@@ -24,6 +24,7 @@ MOST = 256  # different commands that may wait, or stand, at a time
 NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 TAKEN = {"command", "node", "position", "like"}  # names that a value of a control frame cannot have
 SIDES = (float("-inf"), float("inf"))
+LARGEST = 2.0**53  # what a whole number may be: frames hold 64 bits
 
 
 class Target(Settings):
@@ -68,7 +69,7 @@ class Target(Settings):
         made = min(max(number, min(low, high)), max(low, high)) if self.input or self.output else number
         if self.output is not None and math.isfinite(high - low):
             made = self.output[0] + (self.output[1] - self.output[0]) * (made - low) / (high - low)
-        return round(made) if self.kind == "whole" else made
+        return round(min(max(made, -LARGEST), LARGEST)) if self.kind == "whole" else made
 
     def frame(self, number: float | None, usual: Span | None = None, node: str | None = None) -> Frame | None:
         """The control frame for a number; None where the message means nothing.

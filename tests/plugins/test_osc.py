@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from desks import TICK, graph_of, playing, sound
 from streamer_plugins._steer import MOST
 from streamer_plugins._wire import messages
+from streamer_plugins.osc import OscTarget
 
 from streamer import GENERATED, HEARD, ConfigError, Frame
 
@@ -152,6 +153,16 @@ def test_what_is_no_osc_is_a_value_error_and_nothing_else(data):
 @given(st.sampled_from([b"", b"/go\0", b"/go\0,", bundle(), nested(2)]), st.binary(max_size=80))
 def test_any_bytes_are_messages_or_a_value_error(start, rest):
     assert refused(start + rest) in {True, False}
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["number", "whole", "switch"]))
+def test_whatever_number_comes_the_frame_can_travel(number, kind):
+    for extra in ({}, {"input": (0, 1)}, {"input": (1, 0), "output": (-5, 5)}):
+        target = OscTarget(value="x", kind=kind, **extra)
+        frame = target.frame(number)
+        assert Frame.unpack(frame.pack()) == frame
+        if "output" in extra:
+            assert -5 <= frame.meta["x"] <= 5
 
 
 def test_bundles_nest_a_little():
