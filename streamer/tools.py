@@ -145,7 +145,8 @@ def sound_file(
 def mqtt_messages(build: Build, topic_filter: str) -> AsyncIterator[tuple[str, bytes]]:
     """The messages of the config's broker that fit a filter, as `(topic, payload)`, for as long as they are asked for.
 
-    It connects again by itself. For use in a `Source`; close the iterator (`aclose`) when done.
+    It connects again by itself. Where the caller is slow, the oldest of 256 go. For use in a `Source`; close the
+    iterator (`aclose`) when done.
 
     Args:
         build: of the node that listens; it knows the broker.
@@ -153,6 +154,7 @@ def mqtt_messages(build: Build, topic_filter: str) -> AsyncIterator[tuple[str, b
 
     Raises:
         ConfigError: the config has no broker, or the filter is none.
+        InputError: the broker refuses us, or the filter.
     """
     listen = load_attribute("streamer.nodes.mqtt.exchange:messages")
     return cast("Callable[[Build, str], AsyncIterator[tuple[str, bytes]]]", listen)(build, topic_filter)
