@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from desks import TICK, graph_of, playing, sound
-from streamer_plugins.scheduler import SchedulerNode, SchedulerSettings, days, spans
+from streamer_plugins._hours import days, spans
+from streamer_plugins.scheduler import SchedulerNode, SchedulerSettings
 
 from streamer import GENERATED, HEARD, Build, Frame, SessionInfo
 from streamer.contract import check_node

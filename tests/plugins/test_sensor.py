@@ -16,7 +16,8 @@ from pydantic import ValidationError
 sys.path.insert(0, str(Path(__file__).parent))
 from desks import graph_of, playing
 from streamer_plugins import sensor
-from streamer_plugins.sensor import Follower, SensorSettings, number_in
+from streamer_plugins._numbers import Follower, number_in
+from streamer_plugins.sensor import SensorSettings
 
 from streamer import ConfigError
 
