@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from streamer import GENERATED, HEARD, LAST, Build, Frame, Node, SessionInfo, Settings, sound_of
 
 Name = Literal["a", "b", "c", "d", "e", "f", "g", "h"]
 NAMES: tuple[Name, ...] = get_args(Name)
 SILENT_DB, MOST_DB = -96.0, 24.0
-Decibels = Annotated[float, Field(ge=SILENT_DB, le=MOST_DB)]
 GLIDE = 320  # samples over which a new gain is reached
 KNEE = 0.7  # of full scale; below it nothing is changed
 
@@ -27,12 +26,20 @@ KNEE = 0.7  # of full scale; below it nothing is changed
 class MixerSettings(Settings):
     """Settings of `mixer`."""
 
-    gains_db: dict[Name, Decibels] = Field(default={}, description="of each input, -96 (silent) to 24 dB; default 0")
+    gains_db: dict[Name, float] = Field(default={}, description="of each input, -96 (silent) to 24 dB; default 0")
     limit: bool = Field(default=True, description="bend what is louder than 0.7 of full scale, so that nothing clips")
     wait_ms: float | None = Field(
         default=None, ge=0, le=60_000, description="how far an input may be behind the one ahead before the mix goes "
         "on without it; default: waits, so that timing changes nothing; for live sources 100 to 500",
     )  # fmt: skip
+
+    @field_validator("gains_db")
+    @classmethod
+    def _in_range(cls, gains: dict[Name, float]) -> dict[Name, float]:
+        for name, value in gains.items():
+            if not SILENT_DB <= value <= MOST_DB:
+                raise ValueError(f"the gain of {name} is {value:g} dB; expected {SILENT_DB:g} to {MOST_DB:g}")
+        return gains
 
 
 @dataclass

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,6 @@ from streamer import Build, Frame, Node, SessionInfo, Settings, sound_of
 
 FURTHEST = 1000.0  # metres
 LONGEST = 600_000.0  # milliseconds
-Metres = Annotated[float, Field(ge=-FURTHEST, le=FURTHEST)]
-Place = Annotated[list[Metres], Field(min_length=2, max_length=3)]
 Points = NDArray[np.float64]
 AXES = ("x", "y", "z")
 
@@ -30,9 +28,11 @@ AXES = ("x", "y", "z")
 class SpatialSettings(Settings):
     """Settings of `spatial`; places are `[x, y]` or `[x, y, z]` in metres."""
 
-    speakers: dict[str, Place] = Field(min_length=1, max_length=64, description="every speaker of the room: its place")
+    speakers: dict[str, list[float]] = Field(
+        min_length=1, max_length=64, description="every speaker of the room: its place"
+    )
     speaker: str = Field(description="the one that this node feeds")
-    at: Place = Field(description="where the sound is at the start")
+    at: list[float] = Field(description="where the sound is at the start")
     sound: str = Field(default="", description="name of the sound, if several can be moved; control frames name it")
     glide_ms: float = Field(default=100, ge=0, le=LONGEST, description="time of a move, without clicks from 5 on")
     blur_m: float = Field(default=0.2, gt=0, le=FURTHEST, description="a sound is never nearer to a speaker than this")
@@ -41,6 +41,11 @@ class SpatialSettings(Settings):
     def _known(self) -> SpatialSettings:
         if self.speaker not in self.speakers:
             raise ValueError(f"speaker {self.speaker!r} has no place; those that have: {', '.join(self.speakers)}")
+        for name, place in {**self.speakers, "at": self.at}.items():
+            if not (2 <= len(place) <= 3 and all(-FURTHEST <= value <= FURTHEST for value in place)):
+                raise ValueError(
+                    f"{name} is at {place}; expected [x, y] or [x, y, z], each at most {FURTHEST:g} m away"
+                )
         return self
 
 

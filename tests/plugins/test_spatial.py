@@ -109,9 +109,9 @@ def test_bad_samples_silence_and_the_ends():
     ("settings", "said"),
     [
         ({"speaker": "ceiling"}, "'ceiling' has no place; those that have: left, right, back"),
-        ({"at": [1]}, "at least 2"),
+        ({"at": [1]}, r"at: \[1.0\]; expected \[x, y\]"),
         ({"speakers": {}}, "at least 1"),
-        ({"at": [0, 1e4]}, "less than or equal to 1000"),
+        ({"speakers": {"left": [0, 1e4]}}, "at most 1000 m away"),
     ],
 )
 def test_a_room_that_cannot_be_is_refused(settings, said):
