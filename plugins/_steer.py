@@ -68,7 +68,8 @@ class Target(Settings):
             return number >= middle if high > low else number <= middle
         made = min(max(number, min(low, high)), max(low, high)) if self.input or self.output else number
         if self.output is not None and math.isfinite(high - low):
-            made = self.output[0] + (self.output[1] - self.output[0]) * (made - low) / (high - low)
+            share = (made - low) / (high - low)
+            made = (1 - share) * self.output[0] + share * self.output[1]  # exact at both ends
         return round(min(max(made, -LARGEST), LARGEST)) if self.kind == "whole" else made
 
     def frame(self, number: float | None, usual: Span | None = None, node: str | None = None) -> Frame | None:

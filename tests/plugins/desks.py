@@ -85,10 +85,11 @@ class Play:
         return self.metrics.counters.get(name, 0)
 
 
-def graph_of(nodes, edges):
-    """A graph of the given nodes and edges (YAML), beside a `script` that leads to `ear`."""
+def graph_of(nodes, edges, more=""):
+    """A graph of the given nodes and edges (YAML), beside a `script` that leads to `ear`; `more`: other sections."""
     return Graph.parse(
-        f"nodes:\n  script: script\n  ear: heard_by\n{nodes}\nedges: [script -> ear.audio{edges}]", registry=registry()
+        f"nodes:\n  script: script\n  ear: heard_by\n{nodes}\nedges: [script -> ear.audio{edges}]\n{more}",
+        registry=registry(),
     )
 
 

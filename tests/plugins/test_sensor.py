@@ -8,12 +8,15 @@ import socket
 import sys
 from pathlib import Path
 
+import aiomqtt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "mqtt"))
+import mosquitto
 from desks import graph_of, playing
 from streamer_plugins import sensor
 from streamer_plugins._numbers import Follower, number_in
@@ -253,6 +256,22 @@ async def test_what_the_broker_refuses_ends_the_session_and_its_end_does_not(bro
         async with playing(graph) as play:
             broker.say(None)
             await play.until(lambda: broker.open == 0 and len(broker.asked) == 2)
+
+
+@pytest.mark.skipif(mosquitto.PROGRAM is None, reason="needs mosquitto (Debian: apt-get install mosquitto)")
+async def test_a_value_by_a_real_broker_moves_a_setting(tmp_path):
+    broker = mosquitto.Broker(tmp_path / "broker").start()
+    try:
+        with graph_of(MQTT, EDGES, f"mqtt: {{host: 127.0.0.1, port: {broker.port}}}") as graph:
+            async with playing(graph) as play, aiomqtt.Client("127.0.0.1", broker.port) as client:
+                await client.publish("house/light", json.dumps({"sensors": [{"lux": 400}]}), qos=1, retain=True)
+                assert await play.took() == [("set", {"node": "coarse", "temperature": pytest.approx(0.8)})]
+                await client.publish("house/light", b"junk", qos=1)
+                await client.publish("house/light", json.dumps({"sensors": [{"lux": 800}]}), qos=1)
+                assert await play.took() == [("set", {"node": "coarse", "temperature": 0.4})]
+                assert play.counter("light.refused") == 1
+    finally:
+        broker.stop()
 
 
 async def test_an_osc_value_moves_a_setting(capsys):
