@@ -43,9 +43,7 @@ class SpatialSettings(Settings):
             raise ValueError(f"speaker {self.speaker!r} has no place; those that have: {', '.join(self.speakers)}")
         for name, place in {**self.speakers, "at": self.at}.items():
             if not (2 <= len(place) <= 3 and all(-FURTHEST <= value <= FURTHEST for value in place)):
-                raise ValueError(
-                    f"{name} is at {place}; expected [x, y] or [x, y, z], each at most {FURTHEST:g} m away"
-                )
+                raise ValueError(f"{name}: {place}; expected [x, y] or [x, y, z], each at most {FURTHEST:g} m away")
         return self
 
 
