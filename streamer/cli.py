@@ -305,6 +305,45 @@ def broker(
     command(port, quiet=quiet, as_json=as_json)
 
 
+plugin = typer.Typer(
+    name="plugin", help="Make a plugin, or hold one to the contract of a node.", no_args_is_help=True,
+    rich_markup_mode=None,
+)  # fmt: skip
+app.add_typer(plugin)
+
+
+@plugin.command("new")
+@guarded
+def plugin_new(
+    name: Annotated[str, typer.Argument(help="of the plugin, its module and its node type")],
+    into: Annotated[str, typer.Option(metavar="DIR", help="where its folder is made")] = ".",
+) -> None:
+    """Write a plugin that works: a node with settings, its test, pyproject.toml and README."""
+    from streamer.commands.plugin import new as command
+
+    command(name, into)
+
+
+@plugin.command("check")
+@guarded
+def plugin_check(
+    path: Annotated[str, typer.Argument(metavar="PATH_OR_MODULE", help="a folder, file or module with node types")],
+    type_: Annotated[str | None, typer.Option("--type", metavar="NAME", help="only this node type")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting of the node, e.g. gain_db=-12")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hold the node types of a plugin to the contract: chunking, reset, delay, NaN, ends, save and restore.
+
+    Exit code 2 when a rule is broken. The plugin's code is run. Of sources and sinks only class and settings are looked
+    at.
+    """
+    from streamer.commands.plugin import check as command
+
+    command(path, type_, sets or (), as_json=as_json)
+
+
 def main() -> None:
     """The program `streamer`."""
     app()

@@ -241,7 +241,8 @@ class _Check:
 
         def spoil(samples: Any) -> Any:
             made = samples.copy()
-            made[len(made) // 4 : len(made) // 4 + 100] = np.tile(np.array([np.nan, np.inf, -np.inf, 1e30], np.float32), 25)
+            odd = np.array([np.nan, np.inf, -np.inf, 1e30], np.float32)
+            made[len(made) // 4 : len(made) // 4 + 100] = np.tile(odd, 25)
             return made
 
         found: Given | None = self._tried("nan", self._given, node, self._streams(change=spoil))

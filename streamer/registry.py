@@ -9,10 +9,11 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -22,6 +23,7 @@ from streamer.node import End, Node, Sink, Source, named_inputs
 
 NodeType = type[End]
 ENTRY_POINT = "streamer.plugins"
+_T = TypeVar("_T")
 
 
 class Registry:
@@ -34,6 +36,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._types: dict[str, NodeType | str] = {}
+        self._files: set[Path] = set()
 
     @classmethod
     def with_builtins(cls) -> Registry:
@@ -82,16 +85,34 @@ class Registry:
     def load(self, plugin: str, base: str | Path = ".") -> None:
         """Load one plugin: `module`, `module:attr`, a Python file, or a folder of Python files.
 
+        A file that was loaded before is passed over, so that a folder may be named twice.
+
         Raises:
             PluginError: it cannot be found or loaded, has no `register(registry)`, or registers a misfit.
         """
-        for module in _plugin_modules(plugin, Path(base)):
-            self.add_module(module)
+        path = (Path(base) / plugin).expanduser()
+        if path.is_dir() or plugin.endswith(".py"):
+            for file in _files(path, plugin):
+                self._load_file(file)
+        else:
+            self.add_module(_run(plugin, load_attribute if ":" in plugin else _module, plugin))
+
+    def _load_file(self, file: Path) -> None:
+        if file in self._files:
+            return
+        module = _run(file.name, _module_from_file, file)
+        _run(file.name, self.add_module, module)
+        self._files.add(file)
 
     def load_entry_points(self) -> None:
-        """Load every installed plugin that announces itself by the entry point `streamer.plugins`."""
+        """Load every installed plugin that announces itself by the entry point `streamer.plugins`.
+
+        Raises:
+            PluginError: one cannot be loaded; it says which, and what is missing.
+        """
         for entry in entry_points(group=ENTRY_POINT):
-            self.add_module(entry.load())
+            what = f"{entry.name} ({entry.value}, installed)"
+            _run(what, self.add_module, _run(what, entry.load))
 
     def add_module(self, module: object) -> None:
         """Call the module's `register(registry)`, or the function itself when one is given."""
@@ -175,18 +196,38 @@ def _import(name: str, path: str) -> ModuleType:
         raise PluginError(f"{path!r} needs {error.name!r}, which is not installed") from error
 
 
-def _plugin_modules(plugin: str, base: Path) -> Iterable[object]:
-    path = (base / plugin).expanduser()
-    if path.is_dir():
-        files = sorted(p for p in path.glob("*.py") if not p.name.startswith("_"))
-        if not files:
-            raise PluginError(f"plugin folder {plugin!r} holds no Python file")
-        return [_module_from_file(file) for file in files]
-    if plugin.endswith(".py"):
+def _files(path: Path, plugin: str) -> list[Path]:
+    """The Python files of a folder, or the one that is named."""
+    if not path.is_dir():
         if not path.is_file():
             raise PluginError(f"plugin file {plugin!r} does not exist")
-        return [_module_from_file(path)]
-    return [load_attribute(plugin)] if ":" in plugin else [_import(plugin, plugin)]
+        return [path.resolve()]
+    files = sorted(each.resolve() for each in path.glob("*.py") if not each.name.startswith("_"))
+    if not files:
+        raise PluginError(f"plugin folder {plugin!r} holds no Python file")
+    return files
+
+
+def _run(what: str, work: Callable[..., _T], *args: Any) -> _T:
+    """Run what a plugin brings; whatever it raises is said of that plugin.
+
+    Raises:
+        PluginError: what is missing, or what it raised and in which line.
+    """
+    try:
+        return work(*args)
+    except PluginError:
+        raise
+    except ModuleNotFoundError as error:
+        raise PluginError(f"plugin {what} needs {error.name!r}, which is not installed") from error
+    except SyntaxError as error:
+        raise PluginError(f"plugin {what} is not valid Python: {error.msg} (line {error.lineno})") from error
+    except Exception as error:
+        raise PluginError(f"plugin {what} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _module(name: str) -> ModuleType:
+    return _import(name, name)
 
 
 def _module_from_file(path: Path) -> ModuleType:
@@ -196,5 +237,9 @@ def _module_from_file(path: Path) -> ModuleType:
         raise PluginError(f"plugin file {path.name!r} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

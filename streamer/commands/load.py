@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -10,13 +11,14 @@ from streamer import config as configs
 from streamer.commands import ends
 from streamer.commands.ends import nodes_with
 from streamer.config import Loaded
-from streamer.errors import ConfigError, PluginError, StreamerError
+from streamer.errors import ConfigError, PluginError
 from streamer.graph import Graph
 from streamer.hosts import everywhere, share
 from streamer.node import Source
 from streamer.registry import Registry
 
 FOLLOW_INPUT: Final = ("reconstruct", "resynthesize")  # modes whose output is as long as their input
+VARIABLE: Final = "STREAMER_PLUGINS"  # folders, files or modules, separated as in PATH
 LEAST_SECONDS: Final = 0.04  # one tick
 LONGEST_RUN: Final = 366 * 86_400.0
 
@@ -41,23 +43,30 @@ class Request:
 
 
 def registry_for(plugins: str | None = None) -> Registry:
-    """The built-in node types, those of installed plugins, and those of a folder, file or module.
+    """The built-in node types, and those of installed plugins, of $STREAMER_PLUGINS, and of a folder, file or module.
+
+    Nothing else is looked for: a folder `plugins` where the program is started is none of these.
 
     Raises:
-        PluginError: one of them cannot be loaded.
+        PluginError: one of them cannot be loaded; it says which, and what is missing.
     """
     registry = Registry.with_builtins()
-    what = "an installed plugin"
-    try:
-        registry.load_entry_points()
-        if plugins is not None:
-            what = f"--plugins {plugins}"
-            registry.load(plugins)
-    except StreamerError:
-        raise
-    except Exception as error:
-        raise PluginError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
+    registry.load_entry_points()
+    for what, plugin in _named(plugins):
+        try:
+            registry.load(plugin)
+        except PluginError as error:
+            raise PluginError(f"{what} {plugin}: {error.message}") from error
     return registry
+
+
+def _named(plugins: str | None) -> Iterator[tuple[str, str]]:
+    """What was asked for by name, and where."""
+    for each in os.environ.get(VARIABLE, "").split(os.pathsep):
+        if each.strip():
+            yield f"${VARIABLE}", each.strip()
+    if plugins is not None:
+        yield "--plugins", plugins
 
 
 def graph_for(request: Request) -> Graph:
