@@ -22,6 +22,8 @@ BUILT_IN = {
     "file": "streamer.nodes.files:FileSource",
     "file_out": "streamer.nodes.files:FileSink",
     "microphone": "streamer.nodes.microphone:MicrophoneSource",
+    "mqtt_in": "streamer.nodes.mqtt.source:MqttSource",
+    "mqtt_out": "streamer.nodes.mqtt.sink:MqttSink",
     "pcm_in": "streamer.nodes.pcm:PcmSource",
     "pcm_out": "streamer.nodes.pcm:PcmSink",
     "record": "streamer.nodes.record:RecordSink",

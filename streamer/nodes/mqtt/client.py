@@ -110,13 +110,15 @@ class Client:
         task, self._task = self._task, None
         if task is None:
             return
-        if self.connected:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    for out in list(self._outs):
-                        await out.drained()
-        task.cancel()
-        await asyncio.wait([task])
+        try:
+            if self.connected:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(patience):
+                        for out in list(self._outs):
+                            await out.drained()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def wait_connected(self) -> None:
         """Wait for the connection.
@@ -248,7 +250,10 @@ class Client:
         link = Connection(self.settings, self._access, client_id=self.client_id, will=self.will, clean=self.clean)
         async with opened(link), asyncio.TaskGroup() as group:
             group.create_task(self._read(link), name="mqtt:read")
-            await asyncio.gather(*(self._ask(link, each) for each in list(self._subscriptions)))
+            asked: set[Subscription] = set()
+            while new := [each for each in self._subscriptions if each not in asked]:
+                asked.update(new)  # more may be wanted while these are asked for
+                await asyncio.gather(*(self._ask(link, each) for each in new))
             self._begin()
             await self._write(link, group)
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from streamer.nodes.mqtt.connection import Message
+from streamer.nodes.mqtt.client import Message, Subscription
 
 __all__ = ["Bases", "Bell", "Mailbox"]
 
@@ -48,6 +48,7 @@ class Mailbox:
 
     Attributes:
         past: run ids that have been read; what still comes of them is stale.
+        asked: the subscription, once there is one.
         stale: retained messages, which are none of a stream's present. dropped: messages for which there was no room.
     """
 
@@ -55,6 +56,7 @@ class Mailbox:
         self.topic, self.qos, self.keep = topic, qos, keep
         self.past: deque[str] = deque(maxlen=PAST)
         self.stale = self.dropped = 0
+        self.asked: Subscription | None = None
         self._kept: deque[bytes] = deque()
         self._takers: list[Callable[[bytes], None]] = []
 
@@ -86,6 +88,11 @@ class Mailbox:
         """Get no more."""
         if taker in self._takers:
             self._takers.remove(taker)
+
+    @property
+    def refused(self) -> str | None:
+        """Why the broker does not give us this topic, or None."""
+        return None if self.asked is None else self.asked.refused
 
     @property
     def read(self) -> bool:

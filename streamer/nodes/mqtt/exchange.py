@@ -72,6 +72,7 @@ class Exchange:
         self._mail: dict[str, Mailbox] = {}
         self._client: Client | None = None
         self._holders = 0
+        self._closing: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._status: dict[str, Any] = {"state": "online", "since": _now(), "boot": self.boot}
         self._notes: dict[str, str] = {}
@@ -100,16 +101,19 @@ class Exchange:
             ConfigError: a password file or certificate is missing.
         """
         async with self._lock:
-            if self._holders == 0:
+            if self._client is None:
                 await self._open()
             self._holders += 1
 
     async def release(self) -> None:
-        """Hold it no longer; the last one says goodbye, so that the will is not sent, and disconnects."""
-        async with self._lock:
-            self._holders -= 1
-            if self._holders == 0:
-                await self._close()
+        """Hold it no longer; the last one says goodbye, so that the will is not sent, and disconnects.
+
+        That is done even if the caller is cancelled, as it happens to a source whose session has ended.
+        """
+        self._holders -= 1
+        if self._holders == 0:
+            self._closing = asyncio.create_task(self._close(), name="mqtt:close")
+            await asyncio.shield(self._closing)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Client]:
@@ -127,7 +131,7 @@ class Exchange:
         client = Client(settings, client_id=identity, will=will, base=self.base)
         client.on_connect(self._connected)
         for box in self._mail.values():
-            client.subscribe(box.topic, box.qos, box.take)
+            box.asked = client.subscribe(box.topic, box.qos, box.take)
         for instance in self.peers:
             self._subscribe_peer(client, instance)
         for topic in self._receipts:
@@ -136,8 +140,10 @@ class Exchange:
         self._client = client
 
     async def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
+        async with self._lock:
+            if self._holders or self._client is None:
+                return
+            client, self._client = self._client, None
             goodbye = self._status | {"state": "offline"}
             client.publish(self.topics.status, _json(goodbye), qos=1, retain=True, latest=True)
             await client.stop()
@@ -194,7 +200,7 @@ class Exchange:
         if topic not in self._mail:
             box = self._mail[topic] = Mailbox(topic, qos, keep)
             if self._client is not None:
-                self._client.subscribe(topic, qos, box.take)
+                box.asked = self._client.subscribe(topic, qos, box.take)
         return self._mail[topic]
 
     def watch(self, instance: str) -> None:
