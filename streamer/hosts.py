@@ -119,7 +119,7 @@ def _crossing(plan: Plan, where: Mapping[str, str], producer: str, kind: str, po
     readers = dict.fromkeys(where[port.consumer] for port in ports)
     asked = {_edge(plan, port)[1].policy for port in ports}
     patient = "block" in asked or (not plan.live(Source) and any(port.policy != "drop_oldest" for port in ports))
-    policy: Policy = "block" if patient and kind != CONTROL else "drop_oldest"
+    policy: Policy = "block" if patient else "drop_oldest"
     return Crossing(producer, kind, where[producer], tuple(ports), tuple(readers), policy)
 
 
@@ -169,7 +169,7 @@ class _Draft:
         settings: dict[str, Any] = {
             "kind": stream.kind,
             "topic": stream.topic,
-            "policy": stream.policy,
+            "policy": "drop_oldest" if stream.kind == CONTROL else stream.policy,
             "live": bool(self.plan.live(Source)),
             "join": "present" if stream.kind == CONTROL else "start",
             "levels": facts.levels_out.get(stream.kind),
