@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.common import machine
 
-NAMES = ("frames", "graph_hop", "decode_step", "depth_step", "memory_floor", "whole_graph", "detectors", "echo")
+NAMES = ("frames", "graph_hop", "decode_step", "depth_step", "memory_floor", "whole_graph", "detectors", "echo", "mqtt")
 LONG = ("live",)  # ten minutes and more: only when it is named
 
 
