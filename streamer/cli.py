@@ -96,6 +96,20 @@ def run(
         float | None,
         typer.Option("--for", parser=_number, metavar="S", help="live configs: end after so much time by the clock"),
     ] = None,
+    snapshot_seconds: Annotated[
+        float | None,
+        typer.Option(parser=_number, metavar="S", help="live configs: a snapshot so often; default 60, 0: never"),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="live configs: keep snapshots there, and go on from them after a power cut"),
+    ] = None,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="live configs: wait for devices, and never end because of a failure")
+    ] = False,
+    log: Annotated[
+        str | None, typer.Option(metavar="FILE", help="logs go there, too: five files of 5 MB in turn")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -107,7 +121,8 @@ def run(
     Live: on a terminal there is a view with keys (? lists them). --seconds is the length of each continuation. --json
     gives no view but one status object a second ("event": "status") and the summary as the last line ("event":
     "summary"). Ctrl-C, SIGTERM and SIGHUP finish what is being written and end with 130, 143 and 143; a second one cuts
-    it off.
+    it off. A session that fails is begun again from its last snapshot. For months on its own: --forever --state DIR,
+    or `streamer service install`.
     """
     from streamer.commands.load import Request
     from streamer.commands.run import run as command
@@ -126,6 +141,10 @@ def run(
         chunk_ms=chunk_ms,
         realtime=realtime,
         for_seconds=for_seconds,
+        snapshot_seconds=snapshot_seconds,
+        state=state,
+        forever=forever,
+        log=log,
     )
     command(request, quiet=quiet, as_json=as_json)
 

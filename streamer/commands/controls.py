@@ -52,12 +52,21 @@ class Controls:
     def __init__(self, live: Live) -> None:
         self.live = live
         settings = live.graph.plan.settings.values()
-        self.muted = self.help = False
-        self.monitor = any(getattr(each, "monitor", False) for each in settings)
-        self.seconds: float | None = live.setting("seconds")
-        self.gain = 1.0
-        self.top_k: dict[str, int | None] = {name: getattr(each, "top_k", None) for name, each in _samplings(live)}
-        self._own = {name: float(each.temperature) for name, each in _samplings(live)}
+        self.help = False
+        self.muted: bool = live.held("mute", "on", default=False)  # a run that goes on has been told before
+        self.monitor: bool = live.held(
+            "monitor", "on", default=any(getattr(each, "monitor", False) for each in settings)
+        )
+        self.seconds: float | None = live.held("length", "seconds", default=live.setting("seconds"))
+        self.gain: float = live.held("gain", "value", default=1.0)
+        self.top_k: dict[str, int | None] = {
+            name: live.held(f"top_k of {name}", "top_k", default=getattr(each, "top_k", None))
+            for name, each in _samplings(live)
+        }
+        self._own: dict[str, float] = {
+            name: live.held(f"temperature of {name}", "temperature", default=float(each.temperature))
+            for name, each in _samplings(live)
+        }
         self._shift = 0.0
         actions: dict[str, Callable[[], object]] = {
             "go": lambda: self._command("trigger"),

@@ -15,12 +15,16 @@ from typing import Any, Final
 import typer
 
 from streamer import memory
+from streamer.commands.attend import Attendant
 from streamer.commands.exits import INTERRUPTED, TERMINATED, say, terminable
 from streamer.commands.follow import Follower
 from streamer.commands.front import Front
+from streamer.commands.keeper import EVERY, Keeper
 from streamer.commands.load import Request
+from streamer.commands.notify import Notifier
 from streamer.commands.outcome import carries_sound, files_of, peak_rss_mb
 from streamer.commands.sessions import Live
+from streamer.commands.state import State
 from streamer.graph import Graph
 from streamer.node import Sink, Source
 
@@ -50,10 +54,13 @@ def run(request: Request, graph: Graph, *, quiet: bool = False, as_json: bool = 
     def tell(found: Mapping[str, Any]) -> None:
         typer.echo(json.dumps(found, allow_nan=False), err=to_stderr)
 
-    with terminable(), graph:
+    with terminable(), graph, ExitStack() as stack:
         memory.keep()
         follower = Follower(graph)
-        live = Live(graph, follower)
+        state = None if request.state is None else stack.enter_context(State(request.state))
+        every = EVERY if request.snapshot_seconds is None else request.snapshot_seconds
+        keeper = Keeper(graph, every=every, state=state)
+        live = Live(graph, follower, keeper=keeper, forever=request.forever)
         front = Front(live, interactive=not quiet and not as_json, say=tell if as_json and not quiet else None)
         ended_by = asyncio.run(_drive(live, front, request.for_seconds))
     found = result(graph, live)
@@ -77,6 +84,7 @@ async def _drive(live: Live, front: Front, seconds: float | None) -> signal.Sign
         stack.enter_context(front)
         looking = loop.create_task(front.keep_looking(), name="front")
         looking.add_done_callback(lambda _: live.end("nobody to tell"))
+        attending = loop.create_task(Attendant(live, Notifier()).attend(), name="attendant")
         try:
             await live.run()
         except asyncio.CancelledError:
@@ -85,8 +93,10 @@ async def _drive(live: Live, front: Front, seconds: float | None) -> signal.Sign
             say("cut off before everything was finished; what was being written is removed")
         finally:
             looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
+            attending.cancel()
+        for task in (looking, attending):
+            with suppress(asyncio.CancelledError):
+                await task
     return got[0] if got else None
 
 
@@ -127,6 +137,7 @@ def result(graph: Graph, live: Live) -> dict[str, Any]:
         "seed": info.seed,
         "seconds": info.seconds,
         "ended_by": live.over,
+        "reason": live.reason,
         **live.follower.summary(),
         "failed": live.failed,
         "peak_rss_mb": peak_rss_mb(),

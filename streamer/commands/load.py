@@ -40,6 +40,10 @@ class Request:
     chunk_ms: float | None = None
     realtime: bool = False
     for_seconds: float | None = None
+    snapshot_seconds: float | None = None
+    state: str | None = None
+    forever: bool = False
+    log: str | None = None
 
 
 def registry_for(plugins: str | None = None) -> Registry:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import typer
 
-from streamer.commands import live, logs
+from streamer.commands import live, logs, waiting
 from streamer.commands.exits import INTERRUPTED, TERMINATED, say, terminable
 from streamer.commands.load import FOLLOW_INPUT, Request, graph_for
 from streamer.commands.outcome import carries_sound, files_of, node_settings, peak_rss_mb, rounded
@@ -20,6 +20,8 @@ from streamer.graph import Graph
 from streamer.runtime import run as run_sessions
 from streamer.session import Session
 
+LEAST_SNAPSHOT: Final = 0.1
+MOST_SNAPSHOT: Final = 86_400.0
 CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
@@ -35,10 +37,16 @@ def run(request: Request, *, quiet: bool = False, as_json: bool = False) -> None
         StreamerError: with its exit code. typer.Exit: a signal ended it.
     """
     logs.configure(quiet=quiet)
+    with logs.into_file(request.log, quiet=quiet):
+        _run(request, quiet=quiet, as_json=as_json)
+
+
+def _run(request: Request, *, quiet: bool, as_json: bool) -> None:
     with Watch(enabled=not quiet) as watch, terminable():
         graph = graph_for(request)
         if live.is_live(graph):
-            graph.build()
+            _check_kept(request)
+            waiting.build(graph, forever=request.forever, limit=request.for_seconds)
             session = None
         else:
             _check_not_for(request, graph)
@@ -62,10 +70,27 @@ def run(request: Request, *, quiet: bool = False, as_json: bool = False) -> None
 
 
 def _check_not_for(request: Request, graph: Graph) -> None:
-    """Refuse `--for` where the input ends by itself."""
-    if request.for_seconds is not None:
-        message = "--for: no source or sink of this config is live (goes by the wall clock), so it ends with its input"
-        raise ConfigError(f"{message}; leave --for out", file=graph.plan.loaded.file)
+    """Refuse what only a live run has where the input ends by itself."""
+    asked = {
+        "--for": request.for_seconds is not None,
+        "--state": request.state is not None,
+        "--snapshot-seconds": request.snapshot_seconds is not None,
+        "--forever": request.forever,
+    }
+    for name in (name for name, given in asked.items() if given):
+        message = (
+            f"{name}: no source or sink of this config is live (goes by the wall clock), so it ends with its input"
+        )
+        raise ConfigError(f"{message}; leave {name} out", file=graph.plan.loaded.file)
+
+
+def _check_kept(request: Request) -> None:
+    every = request.snapshot_seconds
+    if every is not None and not (every == 0 or LEAST_SNAPSHOT <= every <= MOST_SNAPSHOT):
+        given = f"--snapshot-seconds {every:g}: expected 0 (never), or {LEAST_SNAPSHOT:g} to {MOST_SNAPSHOT:g}"
+        raise ConfigError(given)
+    if request.state is not None and every == 0:
+        raise ConfigError("--state keeps snapshots, and --snapshot-seconds 0 takes none; leave one of them out")
 
 
 def play(graph: Graph, session: Session) -> signal.Signals | None:
@@ -152,7 +177,8 @@ def summary(request: Request, found: dict[str, Any]) -> str:
     nowhere = "standard output" if request.host is None else f"the share of {request.host}, passed on"
     lines = [f"result        {found['output'] or nowhere}"]
     made = f", {found['generated_s']:.2f} s of it generated" if found["generated_s"] else ""
-    lines.append(f"sound         {whole:.2f} s{made}")
+    if whole or request.host is None:
+        lines.append(f"sound         {whole:.2f} s{made}")
     if found["first_sample_ms"] is not None:
         since = "the end of the prompt" if found["heard_s"] else "the start"
         lines.append(f"first sample  {found['first_sample_ms']:.0f} ms after {since}")
