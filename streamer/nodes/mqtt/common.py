@@ -104,17 +104,31 @@ class Bases:
     """Where the runs that one session reads have their zero on its own clock.
 
     A run that is met in the middle begins where the session is then, for all of its streams alike, so that they stay
-    lined up and positions never go back.
+    lined up and positions never go back. A run that is read from its start has the session's own clock.
     """
 
     def __init__(self) -> None:
         self.reached = 0  # samples: how far the furthest stream of the session is
         self._bases: dict[str, int] = {}
+        self._whole = False
+
+    def whole(self, run: str) -> None:
+        """A run is read from its start."""
+        self._whole = True
+        self._settle(run, 0)
 
     def base(self, run: str, position: int) -> int:
         """What is taken from the positions of a run; settled by the first frame of it that any stream sees."""
         if run not in self._bases:
-            while len(self._bases) >= PAST:
-                self._bases.pop(next(iter(self._bases)))
-            self._bases[run] = position - self.reached
+            self._settle(run, position - self.reached)
         return self._bases[run]
+
+    def command(self, run: str, position: int) -> int:
+        """Where a command takes effect: at once, if it is not known where its run has its zero."""
+        base = self._bases.get(run, 0 if self._whole else position)
+        return max(0, position - base)
+
+    def _settle(self, run: str, base: int) -> None:
+        while len(self._bases) >= PAST:
+            self._bases.pop(next(iter(self._bases)))
+        self._bases[run] = base

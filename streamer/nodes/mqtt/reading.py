@@ -113,16 +113,21 @@ class Reading:
         except FrameError as error:
             self._refuse(str(error))
             return
-        for frame in frames:
-            wrong = self._misfit(frame)
-            if wrong is not None:
-                self._refuse(wrong)
-            elif self._admit(frame):
-                self._push(frame)
-            elif self._over:
-                self.box.put_by(payload)
-                break
+        if any([self._take_frame(frame) for frame in frames]):
+            self.box.put_by(payload)
         self.bell.ring()
+
+    def _take_frame(self, frame: Frame) -> bool:
+        """Take one frame; True when it is for the next session."""
+        if self._over:
+            return True
+        wrong = self._misfit(frame)
+        if wrong is not None:
+            self._refuse(wrong)
+        elif self._admit(frame):
+            self._push(frame)
+            return False
+        return self._over
 
     @property
     def _over(self) -> bool:
@@ -162,13 +167,15 @@ class Reading:
         return False
 
     def _anew(self, frame: Frame) -> bool:
-        """A program that gives every run the same name has begun from a low number: read on from there."""
+        """Whether it may be of a new run under the same name (of a program without run ids); once proven it is read."""
         if frame.seq >= self.order.next - BACK:
             self._back.clear()
             return False
         self._back.append(frame.seq)
-        if list(self._back) == list(range(frame.seq - PROOF + 1, frame.seq + 1)):
-            self._bind(frame)
+        if list(self._back) != list(range(frame.seq - PROOF + 1, frame.seq + 1)):
+            self.count("stale")
+            return True
+        self._bind(frame)
         return False
 
     def _bind(self, frame: Frame) -> None:
@@ -180,6 +187,8 @@ class Reading:
         self._key = f"{self.run} {self.ctx.metrics.counters.get(f'{self.name}.runs', 0)}" if self._back else self.run
         self._back.clear()
         first = 0 if self.spec.start else frame.seq
+        if self.spec.start:
+            self.bases.whole(self._key)
         wait = None if self.spec.strict else self.spec.wait
         self.order = Resequencer(wait=wait, most=self.spec.capacity if self.spec.strict else HELD, first=first)
         self._told, self._due = dict.fromkeys(NUMBERS, 0), first
@@ -231,14 +240,13 @@ class Reading:
         if not self.spec.start:
             if frame.last and self.spec.live and not frame.payload:
                 return None  # its program has ended; the next one may come
-            position = frame.position
-            if frame.kind != CONTROL:
-                position -= self.bases.base(self._key, frame.position)
+            if frame.kind == CONTROL:
+                position = self.bases.command(self._key, frame.position)
+            else:
+                position = frame.position - self.bases.base(self._key, frame.position)
                 if position < self._at:
                     self.count("late")
                     return None
-            elif position:
-                position = max(0, position - self.bases.base(self._key, position))
             changes |= {"position": position, "flags": frame.flags & ~LAST if self.spec.live else frame.flags}
         if frame.dtype == "i2" and self.spec.live:
             changes |= {"dtype": "f4", "payload": (frame.array.astype("<f4") / np.float32(32768)).tobytes()}
