@@ -113,7 +113,7 @@ class Reading:
         except FrameError as error:
             self._refuse(str(error))
             return
-        if any([self._take_frame(frame) for frame in frames]):
+        if any(self._take_frame(frame) for frame in frames):  # behind the first one all are
             self.box.put_by(payload)
         self.bell.ring()
 
