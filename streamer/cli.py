@@ -10,6 +10,23 @@ from typing import Annotated
 import typer
 
 from streamer.commands.exits import guarded
+from streamer.commands.options import (
+    Bundle,
+    Config,
+    Host,
+    Input,
+    Json,
+    Output,
+    Plugins,
+    PromptSeconds,
+    Quiet,
+    Seconds,
+    Seed,
+    Sets,
+    number,
+    whole,
+)
+from streamer.commands.service_cli import service
 
 app = typer.Typer(
     name="streamer",
@@ -20,57 +37,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-def _number(text: str) -> float:
-    """A float; typer's own message does not say what came."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a number") from error
-
-
-def _whole(text: str) -> int:
-    """An int, likewise."""
-    try:
-        return int(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a whole number") from error
-
-
-Config = Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped config such as continue_file")]
-Bundle = Annotated[str | None, typer.Option(metavar="NAME_OR_PATH", help="the model, instead of the config's")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="any value of the config, e.g. nodes.coarse.temperature=0.7"),
-]
-Plugins = Annotated[str | None, typer.Option(metavar="DIR", help="folder, file or module with more node types")]
-Host = Annotated[str | None, typer.Option(metavar="NAME", help="one machine's share: the nodes of this host")]
-Input = Annotated[
-    str | None,
-    typer.Option(
-        "--input",
-        metavar="FILE",
-        help="for the source named `input`, the only one with a `path`, or in place of the microphone",
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        metavar="FILE",
-        help="for the sink named `output`, the only one with a `path`, or in place of the speaker",
-    ),
-]
-Seconds = Annotated[float | None, typer.Option(parser=_number, metavar="S", help="length of the continuation")]
-PromptSeconds = Annotated[
-    float | None, typer.Option(parser=_number, metavar="S", help="use only so much of the prompt")
-]
-Seed = Annotated[
-    int | None, typer.Option(parser=_whole, metavar="N", help="of the noise: same seed and prompt, same result")
-]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object a line on standard output")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, logs and summary; errors are still said")]
 
 
 @app.command()
@@ -87,18 +53,18 @@ def run(
     seed: Seed = None,
     chunk_ms: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="MS", help="cut the input into such chunks; never changes the result"),
+        typer.Option(parser=number, metavar="MS", help="cut the input into such chunks; never changes the result"),
     ] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="pace the sources by the wall clock")] = False,
     plugins: Plugins = None,
     host: Host = None,
     for_seconds: Annotated[
         float | None,
-        typer.Option("--for", parser=_number, metavar="S", help="live configs: end after so much time by the clock"),
+        typer.Option("--for", parser=number, metavar="S", help="live configs: end after so much time by the clock"),
     ] = None,
     snapshot_seconds: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="S", help="live configs: a snapshot so often; default 60, 0: never"),
+        typer.Option(parser=number, metavar="S", help="live configs: a snapshot so often; default 60, 0: never"),
     ] = None,
     state: Annotated[
         str | None,
@@ -226,7 +192,7 @@ def bench(
     sets: Sets = None,
     seconds: Seconds = None,
     seed: Seed = None,
-    repeat: Annotated[int, typer.Option(parser=_whole, metavar="N", help="runs; medians are given")] = 3,
+    repeat: Annotated[int, typer.Option(parser=whole, metavar="N", help="runs; medians are given")] = 3,
     model: Annotated[
         bool, typer.Option(help="run the config; without it only the graph's own cost is measured")
     ] = True,
@@ -255,7 +221,7 @@ def serve(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="other than loopback needs a token and TLS")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(parser=_whole, metavar="N", help="0: any free one")] = 8000,
+    port: Annotated[int, typer.Option(parser=whole, metavar="N", help="0: any free one")] = 8000,
     name: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="a name under which visitors reach it; may be repeated"),
@@ -268,16 +234,16 @@ def serve(
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="a proxy in front ends TLS and says where visitors come from")
     ] = False,
-    limit: Annotated[int, typer.Option(parser=_whole, metavar="N", help="visitors at once")] = 2,
+    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="visitors at once")] = 2,
     per_address: Annotated[
         int | None,
         typer.Option(
-            parser=_whole, metavar="N", help="of these from one address; default: all but one, on loopback all"
+            parser=whole, metavar="N", help="of these from one address; default: all but one, on loopback all"
         ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="M", help="length of a visit; default: 10, on loopback no limit"),
+        typer.Option(parser=number, metavar="M", help="length of a visit; default: 10, on loopback no limit"),
     ] = None,
     guidance: Annotated[
         bool, typer.Option("--guidance", help="let visitors change the guidance; stages then take twice their time")
@@ -314,7 +280,7 @@ def serve(
 @guarded
 def broker(
     *,
-    port: Annotated[int, typer.Option(parser=_whole, metavar="N", help="on loopback; 0: any free one")] = 1883,
+    port: Annotated[int, typer.Option(parser=whole, metavar="N", help="on loopback; 0: any free one")] = 1883,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -329,6 +295,7 @@ plugin = typer.Typer(
     rich_markup_mode=None,
 )  # fmt: skip
 app.add_typer(plugin)
+app.add_typer(service)
 
 
 @plugin.command("new")

@@ -53,17 +53,17 @@ class _File(RotatingFileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=FILE_BYTES, backupCount=FILES - 1, encoding="utf-8")
-        self._failed = False
+        self._failed = self._failing = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        before = self._failed
+        self._failing = False
         super().emit(record)
-        self._failed = self._failed and before is not self._failed
+        self._failed = self._failing
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is that of `logging`
         _ = record
+        self._failing = True
         if not self._failed:
-            self._failed = True
             sys.stderr.write(f"streamer: the log {self.baseFilename} cannot be written: {sys.exc_info()[1]}\n")
 
 

@@ -16,11 +16,12 @@ from typing import Any, Final
 
 import structlog
 
+from streamer.commands.exits import chain, message_of
 from streamer.commands.follow import Follower
 from streamer.commands.keeper import Keeper
 from streamer.commands.outcome import node_settings
 from streamer.commands.state import iso
-from streamer.errors import StreamerError
+from streamer.errors import PeerRestarted, StreamerError
 from streamer.graph import Graph
 from streamer.node import Sink, Source
 from streamer.running import Running
@@ -194,6 +195,9 @@ class Live:
         """After a failure: wait, then try again, or raise it."""
         heard = self.follower.totals.audio_samples + self.session.metrics.audio_samples
         self.proven = self.proven or heard > 0 or lived >= PROVEN
+        if self.over is None and any(isinstance(each, PeerRestarted) for each in chain(error)):
+            await self._begin_with_peer(error, lived)
+            return
         now = time.perf_counter()
         while self._failures and now - self._failures[0] > WITHIN:
             self._failures.popleft()
@@ -210,6 +214,12 @@ class Live:
             raise error
         await self._wait(f"failed: {error}", lived)
 
+    async def _begin_with_peer(self, error: StreamerError, lived: float) -> None:
+        """The other end of a stream began at its beginning, so this one does; that is no failure of ours."""
+        self.reason = f"a peer began anew: {message_of(error)}"
+        self.keeper.forget()
+        await self._wait(self.reason, lived)
+
     def _check_worth_it(self, error: StreamerError) -> None:
         """Raise an error after which there is no use in another try."""
         if not self.proven or not self._endless or self.over is not None:
@@ -222,7 +232,7 @@ class Live:
     async def _wait(self, why: str, lived: float) -> None:
         """Wait before the next session, longer after each that came to nothing; something that is told ends it."""
         self._in_a_row = 1 if lived >= WITHIN else self._in_a_row + 1
-        times = self._in_a_row if self.forever else len(self._failures)
+        times = self._in_a_row if self.forever else max(1, len(self._failures))
         longest = LONGEST_ALONE if self.forever else LONGEST_WAIT
         wait = min(longest, FIRST_WAIT * 2 ** min(times - 1, 30))
         structlog.get_logger().error("session", failed=why.removeprefix("failed: "), again_in_s=wait)

@@ -18,6 +18,7 @@ from streamer.commands.follow import Follower
 from streamer.commands.keeper import Keeper, fingerprint, misfit
 from streamer.commands.sessions import Live
 from streamer.commands.state import Kept, State
+from streamer.errors import PeerRestarted
 
 LIMIT = 60.0
 CONFIG = """
@@ -338,6 +339,25 @@ def test_it_is_not_waited_for_longer_than_asked(monkeypatch):
     graph = Graph.parse(CONFIG, lasting_ends.registry(), overrides=["nodes.ears.missing=99"])
     with pytest.raises(InputError, match="no sound input"):
         waiting.build(graph, forever=True, limit=0.02)
+
+
+async def test_a_peer_that_began_anew_is_begun_with_and_is_no_failure(made, monkeypatch):
+    frames = lasting_ends.Ticker.frames
+
+    async def interrupted(self, ctx):
+        async for frame in frames(self, ctx):
+            if self.sessions <= 7 and frame.seq == 20:
+                raise PeerRestarted("brain", "it began anew")
+            yield frame
+
+    monkeypatch.setattr(lasting_ends.Ticker, "frames", interrupted)
+    one = made()
+    running = asyncio.create_task(one.live.run())
+    await until(lambda: one.live.follower.sessions == 8 and one.live.phase == "running")
+    assert one.live.failed == 0
+    assert one.live.reason.startswith("a peer began anew: node 'ears'")
+    assert (one.count.loads, gauge(one, "count.began_at")) == (0, 0.0), "both ends begin at the beginning"
+    await ended(one, running)
 
 
 # -- as a program
