@@ -9,7 +9,7 @@ from streamer import Frame, Graph, Registry, Running, Session, Settings, Sink, S
 from streamer.frame import HEARD
 
 TICK = 640
-BOTH = "mqtt: {{host: 127.0.0.1, port: {port}, instance: {name}, keepalive: 4}}\n"
+BOTH = 'mqtt: {{host: 127.0.0.1, port: {port}, instance: {name}, keepalive: 4, protocol: "{protocol}"}}\n'
 
 
 class SayConfig(Settings):
@@ -85,18 +85,20 @@ def registry():
     return made
 
 
-def writer(broker, *, name="ears", kind="audio", out="", say=""):
+def writer(broker, *, name="ears", kind="audio", out="", say="", protocol="5"):
     """A graph that says something to its topic."""
-    text = BOTH.format(port=broker.port, name=name)
+    text = BOTH.format(port=broker.port, name=name, protocol=protocol)
     text += (
         f"nodes:\n  src: {{type: say, kind: {kind}, {say}}}\n  out: {{type: mqtt_out, {out}}}\nedges: [src -> out]\n"
     )
     return Graph.parse(text, registry())
 
 
-def reader(broker, *, name="brain", kind="audio", topic="streamer/ears/stream/out/audio", how="", keep=""):
+def reader(
+    broker, *, name="brain", kind="audio", topic="streamer/ears/stream/out/audio", how="", keep="", protocol="5"
+):
     """A graph that keeps what it reads."""
-    text = BOTH.format(port=broker.port, name=name)
+    text = BOTH.format(port=broker.port, name=name, protocol=protocol)
     text += f"nodes:\n  in: {{type: mqtt_in, kind: {kind}, topic: {topic}, {how}}}\n  sink: {{type: keep, {keep}}}\n"
     return Graph.parse(text + "edges: [in -> sink]\n", registry())
 

@@ -12,12 +12,13 @@ from graphs_over_topics import (
     numbers,
     play,
     reader,
+    registry,
     session,
     until,
     writer,
-)  # fmt: skip
+)
 
-from streamer import NodeError, Running
+from streamer import ConfigError, Graph, NodeError, Running
 from streamer.errors import PeerRestarted
 
 
@@ -42,6 +43,33 @@ async def test_every_kind_arrives_as_it_was(make_broker, kind):
     ]
     assert got[-1].last
     assert got[-1].position == 100 * TICK
+
+
+async def test_with_the_older_protocol(make_broker):
+    broker, how = make_broker(), {"protocol": "3.1.1"}
+    _, heard = await both(writer(broker, out=STRICT_OUT, **how), reader(broker, how=STRICT_IN, **how), ticks=100)
+    assert numbers(heard.info.extra["got"]) == list(range(100))
+
+
+async def test_nodes_need_a_broker_and_say_so_before_anything_starts():
+    for text in ("src: {type: mqtt_in, kind: audio}, sink: keep", "src: say, sink: mqtt_out"):
+        with pytest.raises(ConfigError, match="needs a broker, and the config has no section `mqtt`"):
+            Graph.parse(f"nodes: {{{text}}}\nedges: [src -> sink]\n", registry())
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("kind: sound", "unknown kind 'sound'"),
+        ("kind: audio, policy: block", "set join: start as well"),
+        ("kind: audio, topic: 'a/#'", "wildcards"),
+        ("kind: audio, topic: '{room}/x'", "unknown placeholder 'room'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(how, message):
+    text = f"mqtt: {{}}\nnodes:\n  src: {{type: mqtt_in, {how}}}\n  sink: keep\nedges: [src -> sink]\n"
+    with pytest.raises(ConfigError, match=message):
+        Graph.parse(text, registry()).build()
 
 
 @pytest.mark.parametrize("first", ["reader", "writer"])

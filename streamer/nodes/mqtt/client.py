@@ -234,12 +234,20 @@ class Client:
                 self._explain(first_of(group))
             finally:
                 self.connected = False
-                for out in self._outs:
-                    out.recall()
+                self._recall()
             self._tell()
             pause = FIRST_PAUSE if time.monotonic() - begun > PROVEN else pause
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
             pause = min(LONGEST_PAUSE, pause * 2)
+
+    def _recall(self) -> None:
+        """What was under way goes again; outboxes of streams that are over go where nothing is left in them."""
+        now = time.monotonic()
+        for out in list(self._outs):
+            out.recall()
+            out.expire(now)
+            if out.over:
+                self._outs.remove(out)
 
     async def _once(self) -> None:
         """One connection, until it breaks.
@@ -340,7 +348,7 @@ class Client:
         for _ in range(len(self._outs)):
             out = self._outs[0]
             letter = out.take(now)
-            if letter is None and out.closed and not out.waiting:
+            if letter is None and out.over:
                 self._outs.popleft()
                 continue
             self._outs.rotate(-1)

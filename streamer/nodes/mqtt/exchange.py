@@ -25,7 +25,7 @@ from streamer.nodes.mqtt.receipts import Peer, Receipt
 from streamer.settings import MqttSettings
 from streamer.topics import Topics, as_segment
 
-__all__ = ["Exchange", "exchange_for", "messages"]
+__all__ = ["Exchange", "check_broker", "exchange_for", "messages"]
 
 SHARED: Final = "mqtt"  # its name in `Build.shared`
 MOST_MESSAGES: Final = 256  # that wait for whoever iterates over `messages`
@@ -39,13 +39,22 @@ def exchange_for(build: Build) -> Exchange:
     Raises:
         ConfigError: the config has no section `mqtt`, or names that no topic can hold.
     """
-    if build.mqtt is None:
-        message = f"node {build.name!r} needs a broker, and the config has no section `mqtt`"
-        raise ConfigError(message + "; add `mqtt: {host: ADDRESS}` (`mqtt: {}` is one on this machine)", path="mqtt")
+    check_broker(build)
     found = build.shared.get(SHARED)
     if not isinstance(found, Exchange):
         found = build.shared[SHARED] = Exchange(build.mqtt, build.instance, build.base)
     return found
+
+
+def check_broker(build: Build) -> None:
+    """Whether the config says where the broker is.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if build.mqtt is None:
+        message = f"node {build.name!r} needs a broker, and the config has no section `mqtt`"
+        raise ConfigError(message + "; add `mqtt: {host: ADDRESS}` (`mqtt: {}` is one on this machine)", path="mqtt")
 
 
 class Exchange:

@@ -122,15 +122,24 @@ class Outgoing:
 
     def take(self, now: float) -> Letter | None:
         """The next one to send, which is in flight from now on; what is too old is left out."""
-        while self._waiting:
-            letter = self._waiting.popleft()
-            if self.most_age is not None and now - letter.born > self.most_age:
-                self.dropped += 1
-                self._changed.set()
-                continue
-            self._flying[letter] = None
-            return letter
-        return None
+        self.expire(now)
+        if not self._waiting:
+            return None
+        letter = self._waiting.popleft()
+        self._flying[letter] = None
+        return letter
+
+    def expire(self, now: float) -> None:
+        """Leave out what has waited too long."""
+        while self.most_age is not None and self._waiting and now - self._waiting[0].born > self.most_age:
+            self._waiting.popleft()
+            self.dropped += 1
+            self._changed.set()
+
+    @property
+    def over(self) -> bool:
+        """Closed, and nothing left to send."""
+        return self.closed and not self.waiting
 
     def done(self, letter: Letter) -> None:
         """It was published."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from streamer.errors import GraphError, StreamerError
 from streamer.frame import ACOUSTIC, AUDIO, CONTROL, FINE, KINDS, Frame
 from streamer.node import Build, Facts, SessionInfo, Settings, Sink, named_inputs
-from streamer.nodes.mqtt.exchange import exchange_for
+from streamer.nodes.mqtt.exchange import check_broker, exchange_for
 from streamer.nodes.mqtt.writing import Writing, WritingSpec
 
 __all__ = ["MqttSink"]
@@ -87,8 +87,13 @@ class MqttSink(Sink):
 
     @classmethod
     def facts(cls, config: Any, build: Build) -> Facts:
-        """Takes every kind at any rate."""
-        _ = config, build
+        """Takes every kind at any rate.
+
+        Raises:
+            ConfigError: no section `mqtt`.
+        """
+        _ = config
+        check_broker(build)
         return Facts(named_inputs(cls.accepts), frozenset(), frozenset(cls.optional), rates_in=dict.fromkeys(KINDS, 0))
 
     def _topic(self, kind: str) -> str:

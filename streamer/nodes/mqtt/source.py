@@ -17,7 +17,7 @@ from streamer.errors import ConfigError, GraphError, InputError, unknown
 from streamer.frame import AUDIO, COARSE, CONTROL, FINE, KINDS, Frame
 from streamer.node import Build, Facts, SessionInfo, Settings, Source
 from streamer.nodes.mqtt.common import Mailbox
-from streamer.nodes.mqtt.exchange import Exchange, exchange_for
+from streamer.nodes.mqtt.exchange import Exchange, check_broker, exchange_for
 from streamer.nodes.mqtt.reading import Reading, Spec
 from streamer.nodes.mqtt.receipts import Receipt
 
@@ -90,9 +90,10 @@ class MqttSource(Source):
         """Gives the one kind of its settings.
 
         Raises:
-            ConfigError: an unknown kind, or `block` without `join: start`.
+            ConfigError: no section `mqtt`, an unknown kind, or `block` without `join: start`.
         """
         at = f"nodes.{build.name}"
+        check_broker(build)
         if config.kind not in KINDS:
             raise ConfigError(unknown("kind", config.kind, KINDS), path=f"{at}.kind")
         if config.policy == "block" and config.join != "start":
@@ -197,9 +198,11 @@ class _Receipts:
             self.run, self.got = reading.run, 0
             self._publish()
         now = time.monotonic()
-        idle = self.run is not None and now - reading.came > QUIET_SECONDS
-        wanted = reading.spec.strict and (idle or reading.missing(GAP_SECONDS))
-        if wanted and now - self._asked > AGAIN_SECONDS and self.exchange.client.connected:
+        if not reading.spec.strict or not self.exchange.client.connected:
+            return
+        idle = self.run is not None and now - max(reading.came, self._asked) > QUIET_SECONDS
+        missing = reading.missing(GAP_SECONDS) and now - self._asked > AGAIN_SECONDS
+        if idle or missing:
             reading.overflow = False
             self._asked = now
             self._publish(again=True)
