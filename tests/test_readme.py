@@ -20,8 +20,8 @@ COMMANDS = {
     # Devices, and what runs until it is ended: options and config are real. The rest is tests/live's and tests/web's.
     "streamer": f'''
 case "$1 $2" in
-  "run mic_"*) shift; set -- check "$@" ;;
-  devices*|serve*) set -- "$1" --help ;;
+  "run mic_"*|"run installation"*) shift; set -- check "$@" ;;
+  devices*|serve*|broker*) set -- "$1" --help ;;
 esac
 exec "{sys.executable}" -m streamer "$@"''',
     "make": f'exec {shutil.which("make") or "true"} --no-print-directory -n -C "{ROOT}" "$@"',
@@ -86,7 +86,7 @@ def test_it_names_every_config_and_every_command(streamer):
     for path in (ROOT / "configs").glob("*.yaml"):
         assert f"| `{path.stem}` |" in README
     commands = re.findall(r"^  (\w+) ", streamer("--help").out.split("Commands:")[1], re.MULTILINE)
-    for command in ("run", "check", "graph", "nodes", "schema", "bench", "devices", "serve"):
+    for command in ("run", "check", "graph", "nodes", "schema", "bench", "devices", "serve", "broker", "service", "plugin"):
         assert command in commands
         assert f"| `streamer {command}` |" in README
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from streamer import config as configs
 from streamer.checks import Plan
@@ -136,7 +137,8 @@ def _setting(name: str, model: type[BaseModel]) -> dict[str, Any]:
     limits = {key: value for item in info.metadata for key, value in _limits(item)}
     shown = info.annotation.__name__ if isinstance(info.annotation, type) else str(info.annotation)
     made = {"name": name, "kind": shown.replace("typing.", ""), "required": info.is_required(), "limits": limits}
-    return made | {"default": None if info.is_required() else info.default, "help": info.description or ""}
+    default = None if info.is_required() else to_jsonable_python(info.get_default(call_default_factory=True))
+    return made | {"default": default, "help": info.description or ""}
 
 
 def _limits(item: object) -> Iterator[tuple[str, Any]]:

@@ -339,6 +339,7 @@ def test_nodes(streamer):
     coarse = {setting["name"]: setting for setting in found["coarse"]["settings"]}
     assert coarse["temperature"]["limits"] == {">=": 0, "<=": 10}
     assert found["record"]["settings"][0]["required"] is True
+    assert all(f"\n{name} (" in "\n" + streamer("nodes").out for name in found)
     text = streamer("nodes", "clock").out
     assert text.startswith("clock (source): ")
     assert "  gives  tick\n" in text
