@@ -236,6 +236,9 @@ class Client:
                 self.connected = False
                 self._recall()
             self._tell()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # a group that breaks while it is cancelled forgets the latter
+                raise asyncio.CancelledError
             pause = FIRST_PAUSE if time.monotonic() - begun > PROVEN else pause
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
             pause = min(LONGEST_PAUSE, pause * 2)
