@@ -1,21 +1,27 @@
 """What a live run says of itself to others: its status, its measurements, and what it is. Plain data for JSON.
 
-Knows no transport: who publishes it, and how often, is told elsewhere.
+Knows no transport but by name: how often what is published, the station knows.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import Any, Final
 
+from streamer.commands.controls import Controls
 from streamer.commands.remote import Remote
 from streamer.commands.sessions import Live
 from streamer.frame import VERSION as FRAME_VERSION
 from streamer.metrics import Ring
+from streamer.registry import load_attribute
 
 PACKAGE: Final = "audiolm-streamer"
 LIBRARIES: Final = ("torch", "numpy", "aiomqtt")
+CARRIERS: Final = ("mqtt_in", "mqtt_out")
+STATION: Final = "streamer.nodes.mqtt.station:station_for"
 DESCRIPTION: Final = 1  # version of the form of the description
 
 
@@ -28,6 +34,10 @@ class Account:
 
     def __init__(self, live: Live, remote: Remote) -> None:
         self.live, self.remote = live, remote
+
+    def do(self, name: str, payload: bytes) -> dict[str, Any]:
+        """Obey a command, see `Remote.do`."""
+        return self.remote.do(name, payload)
 
     def status(self) -> dict[str, Any]:
         """What holds now and is worth telling at once when it changes.
@@ -42,6 +52,8 @@ class Account:
             **self.remote.now(),
             "note": live.note,
             "failed": live.failed,
+            "reason": live.reason,
+            "session_since": live.since,
         }
 
     def metrics(self) -> dict[str, Any]:
@@ -85,6 +97,22 @@ class Account:
             "modes": self.remote.modes,
             "commands": self.remote.describe(),
         }
+
+
+@asynccontextmanager
+async def on_air(live: Live, controls: Controls) -> AsyncIterator[None]:
+    """Inside, a run is on its broker, where its config has one: it says how it is and takes commands.
+
+    Raises:
+        ConfigError, InputError: the settings cannot be used, or the broker refuses us.
+    """
+    plan = live.graph.plan
+    if plan.loaded.config.mqtt is None and not any(kind.type_name in CARRIERS for kind in plan.types.values()):
+        yield
+        return
+    station_for: Any = load_attribute(STATION)
+    async with station_for(next(iter(plan.builds.values())), Account(live, Remote(live, controls))):
+        yield
 
 
 def versions() -> dict[str, str | None]:

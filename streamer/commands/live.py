@@ -15,6 +15,7 @@ from typing import Any, Final
 import typer
 
 from streamer import memory
+from streamer.commands.account import on_air
 from streamer.commands.attend import Attendant
 from streamer.commands.exits import INTERRUPTED, TERMINATED, say, terminable
 from streamer.commands.follow import Follower
@@ -86,7 +87,8 @@ async def _drive(live: Live, front: Front, seconds: float | None) -> signal.Sign
         looking.add_done_callback(lambda _: live.end("nobody to tell"))
         attending = loop.create_task(Attendant(live, Notifier()).attend(), name="attendant")
         try:
-            await live.run()
+            async with on_air(live, front.controls):
+                await live.run()
         except asyncio.CancelledError:
             if live.over is None:
                 raise

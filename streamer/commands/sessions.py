@@ -74,6 +74,7 @@ class Live:
         self._task: asyncio.Task[None] | None = None
         self._endless = bool(graph.plan.live(Source))
         self._changes: dict[str, Any] = {}
+        self._undo: dict[str, Any] | None = None
         self._standing: dict[str, tuple[str, dict[str, Any]]] = {}
         self._failures: deque[float] = deque(maxlen=FAILURES)
         self._in_a_row = 0
@@ -208,6 +209,11 @@ class Live:
             self.keeper.drop(f"it cannot be gone on from: {error}")
             return
         self.keeper.died(lived, restored=self._restored)
+        if self._undo is not None and not self.session.began and self.over is None:
+            structlog.get_logger().error("session", undone="what was changed", failed=str(error))
+            self.reason = f"a change was undone: {error}"
+            self._changes, self._undo = self._undo, None
+            return
         if not self.forever:
             self._check_worth_it(error)
         elif self.over is not None:
@@ -262,7 +268,9 @@ class Live:
             self._stop(self.session)
 
     def anew(self, **changes: Any) -> None:
-        """End the session and begin another, with any of mode and seed changed."""
+        """End the session and begin another, with any of mode and seed changed; undone if it cannot begin so."""
+        if self._undo is None or self.session.began:
+            self._undo = dict(self._changes)
         self._changes |= changes
         self._anew = True
         self.keeper.forget()

@@ -102,6 +102,17 @@ def test_what_is_shown_is_what_is_published():
     assert parts["mute"]["state_on"] == parts["mute"]["payload_on"] == "true"
 
 
+def test_a_last_will_is_unknown_in_all_parts():
+    parts = config()["components"]
+    reads = {name: part for name, part in parts.items() if part.get("state_topic", "").endswith("status")}
+    will = {"state": "offline", "boot": "1"}
+    shows = {name: jinja2.Template(part["value_template"]).render(value_json=will) for name, part in reads.items()}
+    assert shows == {
+        "mute": "false", "monitor": "false", "temperature": "None", "gain": "None", "length": "None", "mode": "None",
+        "phase": "offline",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("phase", "turn", "shows"),
     [("starting", None, "starting"), ("running", None, "running"), ("waiting", "listening", "waiting")],

@@ -7,7 +7,7 @@ import live_ends
 import pytest
 import structlog
 
-from streamer import Graph, InputError
+from streamer import ConfigError, Graph, InputError
 from streamer.commands import sessions
 from streamer.commands.controls import KEYS, LENGTHS, Controls
 from streamer.commands.follow import Follower
@@ -302,3 +302,29 @@ async def test_quit_and_help(told):
 def test_no_key_means_two_things():
     names = [name for key in KEYS for name in key.names]
     assert len(names) == len(set(names))
+
+
+async def test_a_change_with_which_no_session_can_begin_is_undone(made, monkeypatch, logged):
+    one = made()
+    brain = one.graph.nodes["turns"]
+    init = brain.init_state
+
+    def refuse(info):
+        if info.mode == "duet":
+            raise ConfigError("no duets here")
+        return init(info)
+
+    monkeypatch.setattr(brain, "init_state", refuse)
+    running = asyncio.create_task(one.live.run())
+    await ticks(one)
+    one.live.anew(seed=5)
+    await until(lambda: one.live.session.info.seed == 5)
+    await ticks(one)
+    one.live.anew(mode="duet")
+    await until(lambda: one.live.failed == 1)
+    await until(lambda: one.live.session.info.id == "main-4" and one.live.session.status == "running")
+    assert (one.live.session.info.mode, one.live.session.info.seed) == ("continue", 5)
+    assert "no duets here" in one.live.reason
+    assert [line for line in logged if line.get("undone")]
+    one.live.end("the test")
+    await running

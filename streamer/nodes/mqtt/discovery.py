@@ -18,8 +18,22 @@ PARTS: Final = "components"
 LONGEST: Final = 300.0  # seconds of a continuation that the slider goes to
 STALE: Final = 6  # so many intervals without measurements make a sensor unavailable
 AVAILABLE: Final = "{{ 'offline' if value_json.state == 'offline' else 'online' }}"
-PHASE: Final = "{{ value_json.turn if value_json.phase == 'running' and value_json.turn else value_json.phase }}"
-MEAN: Final = "{{ (value_json.temperature.values() | sum / value_json.temperature | length) | round(3) }}"
+PHASE: Final = (
+    "{{ value_json.turn if value_json.phase == 'running' and value_json.turn "
+    "else value_json.phase | default(value_json.state) }}"
+)
+MEAN: Final = (
+    "{% if value_json.temperature %}"
+    "{{ (value_json.temperature.values() | sum / value_json.temperature | length) | round(3) }}"
+    "{% else %}None{% endif %}"
+)
+
+
+def _read(name: str) -> str:
+    """A template; a last will has no fields, and None means unknown."""
+    return f"{{{{ value_json.{name} | default('None') }}}}"
+
+
 BUTTONS: Final = {"trigger": "mdi:play", "listen": "mdi:ear-hearing", "reset": "mdi:restart"}
 SWITCHES: Final = {
     "mute": ("muted", "mdi:microphone-off"),
@@ -27,7 +41,7 @@ SWITCHES: Final = {
 }
 NUMBERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "temperature": {"step": 0.05, "mode": "slider", "icon": "mdi:thermometer", "value_template": MEAN},
-    "gain": {"step": 0.05, "mode": "slider", "icon": "mdi:volume-high", "value_template": "{{ value_json.gain }}"},
+    "gain": {"step": 0.05, "mode": "slider", "icon": "mdi:volume-high", "value_template": _read("gain")},
     "length": {
         "min": 1.0,
         "max": LONGEST,
@@ -35,7 +49,7 @@ NUMBERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "mode": "box",
         "icon": "mdi:timer-outline",
         "unit_of_measurement": "s",
-        "value_template": "{{ value_json.seconds }}",
+        "value_template": _read("seconds"),
     },
 }
 SENSORS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -129,7 +143,7 @@ def _controls(description: Mapping[str, Any], status: str, control: Callable[[st
     made["mode"] = {
         "platform": "select",
         "state_topic": status,
-        "value_template": "{{ value_json.mode }}",
+        "value_template": _read("mode"),
         "options": list(description.get("modes", [])),
         "icon": "mdi:swap-horizontal",
     }
@@ -152,7 +166,7 @@ def _sensors(status: str, metrics: str, every: float) -> dict[str, dict[str, Any
         part = {
             "platform": "sensor",
             "state_topic": metrics,
-            "value_template": f"{{{{ value_json.{name} }}}}",
+            "value_template": _read(name),
             "expire_after": round(STALE * every) + 1,
             "entity_category": "diagnostic",
             **about,
