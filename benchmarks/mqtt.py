@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 
 import aiomqtt
 import numpy as np
+import numpy.typing as npt
 import psutil
 
 from benchmarks.common import Result, percentile, run
@@ -34,9 +35,9 @@ TOPIC: Final = "bench/peer"
 SETTLE: Final = 0.2  # seconds at the beginning that do not count
 LATE: Final = 0.04  # seconds after which a message of the load test counts as late: a tick
 RNG: Final = np.random.default_rng(0)
-KINDS: Final = {  # kind -> one tick of it
+KINDS: Final[dict[str, npt.NDArray[Any]]] = {  # kind -> one tick of it
     "acoustic": RNG.integers(0, 1024, (2, 12)),
-    "semantic": RNG.integers(0, 1024, 1),
+    "semantic": RNG.integers(0, 1024, (1,)),
     "audio": RNG.uniform(-0.5, 0.5, 640).astype(np.float32),
 }
 Instants = list[float]
