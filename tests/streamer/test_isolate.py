@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 import fakes
 import numpy as np
 import pytest
+import soundfile
 import structlog
 from pydantic import Field
 
@@ -16,6 +18,7 @@ from streamer import ConfigError, Frame, Graph, GraphError, Node, NodeError, Run
 from streamer.cell import Cell
 from streamer.config import parse
 from streamer.isolate import RESTARTS, Guard
+from streamer.lane import AbandonedError, Lane
 from streamer.port import Inbox, Port, PortSpec
 from streamer.watchdog import MOST_LEFT, Watchdog
 
@@ -699,3 +702,116 @@ def test_a_side_output_that_leads_nowhere_is_no_hindrance(registry):
     registry.add(Detects)
     config = "nodes: {s: count, a: {type: detects, on_error: bypass}, b: add, o: collect}\nedges: [s -> a -> b -> o]"
     assert Graph.parse(config, registry).plan.loaded.config.nodes["a"].guard == Guard("bypass")
+
+
+# -- the claim itself
+
+
+@pytest.fixture
+def restless():
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_who_is_claimed_brings_nothing_and_who_is_not_goes_on(registry, restless):
+    """A thread steps as fast as it can while another gives it up again and again: each frame has one fate."""
+
+    class Spins(fakes.Pass):
+        type_name = "spins"
+
+        def step(self, frame, state, into):
+            for _ in range(37 * frame.position % 2000):
+                pass
+            return (frame,)
+
+    registry.add(Spins)
+    graph = Graph.parse("nodes: {src: count, a: spins, out: collect}\nedges: [src -> a -> out]", registry).build()
+    made = session(graph)
+    made.prepare()
+    lane = Lane("main", ("a",))
+    lane.join(made.cells)
+    made.open_cells(lane.order)
+    into, out = made.ports["src -> a.audio"], made.ports["a -> out.audio"]
+    claimed, lost, ended, sent = 0, 0, [], 0
+
+    def work(lane):
+        try:
+            while not done.is_set():
+                lane.turn()
+        except AbandonedError:
+            ended.append(lane)
+
+    done = threading.Event()
+    thread = threading.Thread(target=work, args=(lane,), name="lane-x")
+    thread.start()
+    got_back = []
+    while claimed < 30:
+        assert lane.claim(-1.0) == ()  # a step that is over
+        if into.has_room():
+            into.put(Frame.of("audio", [0.0], position=sent))
+            sent += 1
+        while out.queue:
+            got_back.append(out.queue.popleft().position)
+        if cells := lane.claim(lane.began):
+            claimed += 1
+            lost += cells[0].gen is None  # else it had given its frame, and was asked for another
+            before, lane = thread, lane.heir()
+            cells[0].forsake()
+            before.join(5)
+            assert not before.is_alive()
+            cells[0].opened = True
+            thread = threading.Thread(target=work, args=(lane,), name="lane-x")
+            thread.start()
+    while into.queue or out.queue:
+        if out.queue:
+            got_back.append(out.queue.popleft().position)
+    done.set()
+    thread.join(5)
+    got_back += [frame.position for frame in out.queue]
+    assert got_back == sorted(set(got_back))
+    assert len(got_back) == sent - lost
+    assert len(ended) == claimed
+
+
+# -- the program
+
+
+PLUGIN = """
+import time
+from streamer import Node
+
+class Sleeps(Node):
+    type_name = "sleeps"
+    accepts = emits = ("audio",)
+
+    def step(self, frame, state, input):
+        if frame.position == 5 * 640:
+            time.sleep(600)
+        yield frame
+
+def register(registry):
+    registry.add(Sleeps)
+"""
+
+
+@pytest.mark.parametrize(("policy", "code"), [("fail", 1), ("bypass", 0)])
+def test_the_program_ends_though_a_thread_hangs(program, prompt, tmp_path, policy, code):
+    (tmp_path / "sleeps.py").write_text(PLUGIN)
+    config = tmp_path / "x.yaml"
+    config.write_text(
+        "plugins: [sleeps.py]\nsession: {mode: reconstruct}\nedges: [input -> s -> output]\n"
+        f"nodes: {{input: file, s: {{type: sleeps, step_seconds: 0.2, on_error: {policy}}}, output: file_out}}\n"
+    )
+    output = tmp_path / "out.wav"
+    done = program("run", config, "--input", prompt, "--output", output)
+    _, told = (each.decode() for each in done.communicate(timeout=60))
+    assert done.returncode == code, told
+    assert "its step hangs" in told
+    assert output.exists() == (policy == "bypass")
+    if policy == "bypass":
+        np.testing.assert_array_equal(soundfile.read(output)[0], soundfile.read(prompt)[0])
+    else:
+        assert "node 's' at position 3200" in told
