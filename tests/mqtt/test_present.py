@@ -18,6 +18,7 @@ from graphs_over_topics import (
 )
 
 from streamer import InputError, NodeError
+from streamer.errors import PeerRestarted
 from streamer.wire import pack_many
 
 TOPIC = "streamer/ears/stream/out/audio"
@@ -329,3 +330,27 @@ async def test_a_silent_topic_is_said_in_the_status(make_broker, make_client, mo
     await until(lambda: said[-1].get("waiting") is None)
     heard.stop()
     await task
+
+
+async def test_a_live_reader_that_begins_anew_is_given_a_beginning(make_broker):
+    """Streams that have a beginning in common begin anew together, also where frames may be lost."""
+    broker = make_broker()
+    write = writer(broker, out=LIVE_OUT, say="live: true, pause: 0.005")
+    async with asyncio.timeout(20):
+        writing = asyncio.create_task(play(write, session(write, ticks=100_000)))
+        read = reader(broker, how=LIVE_IN)
+        heard = session(read)
+        reading = asyncio.create_task(play(read, heard))
+        await until(lambda: len(heard.info.extra["got"]) > 10)
+        reading.cancel()
+        await asyncio.wait([reading])
+        again = reader(broker, how=LIVE_IN)  # another process
+        heard = session(again)
+        reading = asyncio.create_task(play(again, heard))
+        with pytest.raises(NodeError) as told:
+            await writing
+        assert isinstance(told.value.__cause__, PeerRestarted)
+        await play(write, session(write, "main-2", ticks=30))
+        await reading
+    got = heard.info.extra["got"]
+    assert (got[0].position, got[-1].last) == (0, True)
