@@ -33,7 +33,7 @@ class Guard:
 
     on_error: OnError = "fail"
     step_seconds: float = 10.0
-    most_frames: int = 100_000
+    most_frames: int = 10_000_000
 
 
 class Passage:

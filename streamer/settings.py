@@ -46,7 +46,7 @@ class NodeSettings(BaseModel):
     step_seconds: float = Field(
         default=10.0, gt=0, le=DAY, allow_inf_nan=False, description="a step that gives nothing for so long hangs"
     )
-    most_frames: int = Field(default=100_000, ge=1, le=10**9, description="frames it may give for one")
+    most_frames: int = Field(default=10_000_000, ge=1, le=10**9, description="frames it may give for one")
     host: Name | None = Field(default=None, description="the machine it runs on, under --host; else all run in one")
 
     @model_validator(mode="before")
@@ -158,6 +158,11 @@ class MqttSettings(Settings):
     discovery_prefix: Annotated[str, Field(pattern=TOPIC_PREFIX, max_length=256)] = "homeassistant"
     metrics_seconds: float = Field(default=5.0, ge=0.1, le=3600, description="from one metrics message to the next")
     verify: bool = Field(default=True, description="at the start, check by an echo that we may publish")
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _unquoted(cls, value: object) -> object:
+        return "5" if type(value) is int and value == 5 else value  # YAML takes 5 for a number, and 3.1.1 for text
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
