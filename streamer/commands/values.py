@@ -214,19 +214,19 @@ def read(name: str, payload: bytes) -> _Values:
         came = "nothing" if first["type"] == "missing" else reprlib.repr(values.get(where))
         if not takes.model_fields:
             raise RefusedError(f"{name}: {where} {came} came; it takes no value, send it empty") from error
-        expected = _expected(first, takes)
-        raise RefusedError(f"{name}: {came} came as {where!r}; expected {expected}") from error
+        wanted = _expected(first, takes)
+        raise RefusedError(f"{name}: {came} came as {where!r}; expected {wanted}") from error
 
 
 def _expected(error: Mapping[str, Any], takes: type[_Values]) -> str:
     if error["type"] == "extra_forbidden":
         return f"only {' and '.join(takes.model_fields)}"
     if error["loc"][:1] == ("value",):
-        return _bounds(takes)
+        return expected(takes)
     return str(error["msg"]).removeprefix("Input should be ")
 
 
-def _bounds(takes: type[_Values]) -> str:
+def expected(takes: type[_Values]) -> str:
     """What `value` can be, in words."""
     found = schema(takes)
     what = WORDS.get(found.get("type", ""), f"a number or a text of at most {TEXT} characters")

@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from streamer import Graph, Node
+from streamer.commands import broker as embedded
 from streamer.commands.account import Account
 from streamer.commands.controls import Controls
 from streamer.commands.follow import Follower
@@ -49,6 +50,12 @@ class Willing(Node):
             yield frame
 
 
+def willing():
+    made = live_ends.registry()
+    made.add(Willing)
+    return made
+
+
 @pytest.fixture(autouse=True)
 def logged():
     with structlog.testing.capture_logs() as lines:
@@ -61,9 +68,7 @@ async def on_air():
     ends = []
 
     async def begin(port, options="", text=CONFIG):
-        registry = live_ends.registry()
-        registry.add(Willing)
-        graph = Graph.parse(text.replace("PORT", str(port)).replace("OPTIONS", options), registry).build()
+        graph = Graph.parse(text.replace("PORT", str(port)).replace("OPTIONS", options), willing()).build()
         live = Live(graph, Follower(graph))
         remote = Remote(live, Controls(live))
         station = station_for(next(iter(graph.plan.builds.values())), Account(live, remote))
@@ -143,8 +148,8 @@ class Watcher:
 async def watch(make_client):
     """`await watch(broker, *topics)`: a Watcher."""
 
-    async def begin(broker, *topics, name="watcher"):
-        watcher = Watcher(await make_client(broker, name))
+    async def begin(broker, *topics, name="watcher", **settings):
+        watcher = Watcher(await make_client(broker, name, **settings))
         for topic in (*topics, "answers/#"):
             watcher.listen(topic)
         return watcher
@@ -325,6 +330,12 @@ async def test_control_can_have_a_prefix_of_its_own(broker, on_air, watch):
     assert one.remote.controls.muted is False
 
 
+@pytest.mark.parametrize(("given", "meant"), [("5", "5"), ('"5"', "5"), ("3.1.1", "3.1.1")])
+def test_a_version_of_the_protocol_needs_no_quotes(given, meant):
+    graph = Graph.parse(CONFIG.replace("PORT", "1").replace("OPTIONS", f", protocol: {given}"), willing())
+    assert graph.plan.loaded.config.mqtt.protocol == meant
+
+
 # -- when it is away
 
 
@@ -359,6 +370,21 @@ async def test_commands_go_on_after_the_broker_was_killed(broker, on_air, watch)
     await watcher.until(lambda: watcher.of("/description"))
     assert (await watcher.ask("gain", b"0.7"))["gain"] == 0.7
     assert one.live.failed == 0
+
+
+async def test_the_embedded_broker_will_do(on_air, watch):
+    pytest.importorskip("amqtt", reason="needs amqtt, the extra `broker`")
+    async with embedded.running() as port:
+        watcher = await watch(port, "streamer/brain/status", protocol="3.1.1")
+        one = await on_air(port, ", protocol: 3.1.1")
+        await watcher.until(lambda: [each for each in watcher.of("/status") if each["state"] == "ready"])
+        watcher.client.publish("streamer/brain/control/gain", b"0.5", qos=1)
+        await watcher.until(lambda: watcher.of("/status")[-1].get("gain") == 0.5)
+        watcher.client.publish("streamer/brain/control/gain", b"9", qos=1)
+        await until(lambda: one.station.counts["refused"] == 1)
+        await one.end()
+        await watcher.until(lambda: watcher.of("/status")[-1]["state"] == "offline")
+        await watcher.client.stop()
 
 
 # -- Home Assistant

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import live_ends
@@ -18,8 +19,9 @@ from streamer.commands.controls import Controls
 from streamer.commands.follow import Follower
 from streamer.commands.remote import Remote, modes_of
 from streamer.commands.sessions import Live
-from streamer.commands.values import COMMANDS, PAYLOAD_BYTES, RefusedError, parse, read
+from streamer.commands.values import COMMANDS, PAYLOAD_BYTES, RefusedError, expected, parse, read
 from streamer.errors import ConfigError
+from streamer.topics import Topics
 
 LIMIT = 30.0
 CONFIG = """
@@ -376,3 +378,31 @@ async def test_status_and_metrics_of_a_run(made):
     assert (found["underruns"], found["dropped"], found["turns"]) == (0, 0, 1)
     one.live.end("the test")
     await running
+
+
+# -- the page
+
+
+def rows(heading):
+    """The cells of the table below a heading of docs/mqtt.md."""
+    page = (Path(__file__).parent.parent.parent / "docs" / "mqtt.md").read_text(encoding="utf8")
+    section = page.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_page_has_every_command_with_what_it_takes():
+    table = {name.strip("`"): value for name, value, _ in rows("Commands")}
+    assert list(table) == list(COMMANDS)
+    for name, value in table.items():
+        takes = COMMANDS[name].takes
+        assert value == (expected(takes) if takes.model_fields else "") or name == "mode"
+
+
+def test_the_page_has_every_topic():
+    topics = Topics("PREFIX", "INSTANCE")
+    commands = [topics.control("COMMAND"), topics.control_all("COMMAND")]
+    streams = [f"{topics.root}/stream/NODE/KIND", topics.receipt("PREFIX/WRITER/stream/NODE/KIND")]
+    named = [topics.status, topics.description, topics.metrics, topics.probe, *commands, *streams]
+    table = [row[0].strip("`") for row in rows("Topics")]
+    assert set(named) <= set(table)

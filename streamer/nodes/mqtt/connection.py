@@ -230,6 +230,7 @@ def why(error: BaseException, where: str, access: Access) -> tuple[str, bool]:
     elif codes:
         text = f"the connection to the broker at {where} broke"
     else:
-        hint = "does it speak TLS?" if access.tls is None else "does it ask for a client certificate (mqtt.cert_file)?"
+        plain = "does it speak TLS, or only MQTT 3.1.1 (mqtt.protocol)?"
+        hint = plain if access.tls is None else "does it ask for a client certificate (mqtt.cert_file)?"
         text = f"no answer from the broker at {where}; {hint}"
     return text, False

@@ -154,7 +154,6 @@ class Station:
         """What the run measures, and how it goes with the broker."""
         client = self.exchange.client
         mqtt = {
-            "reconnects": client.reconnects,
             "lost": client.lost,
             "unmatched": client.unmatched,
             "dropped": client.dropped,
@@ -249,13 +248,13 @@ class Station:
             found = self.run.do(name, message.payload)
         except StreamerError as error:
             if getattr(error, "concerns", True) or message.topic == self.exchange.topics.control(name):
-                self._count("refused", f"{name}: {error}")
+                self._count("refused", str(error), command=name)
                 self._reply(name, message, {"ok": False, "error": str(error)})
             else:
                 self.counts["passed"] += 1
             return
         self.counts["obeyed"] += 1
-        self._log(f"obeyed {name}", command=name)
+        self._log(f"obeyed {name}", obeyed=name)
         self._reply(name, message, {"ok": True, **found})
         self._say()
 
@@ -297,9 +296,9 @@ class Station:
             expiry=EXPIRY,
         )
 
-    def _count(self, what: str, note: str) -> None:
+    def _count(self, what: str, note: str, **values: Any) -> None:
         self.counts[what] += 1
-        self._log(what, refused=note, kind=what)
+        self._log(what, **{what: note}, **values)
 
     def _log(self, about: str, **values: Any) -> None:
         """One line, but not more often than every few seconds about the same thing: nobody floods the log."""
