@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import queue
 import sys
 import threading
 import weakref
@@ -719,11 +720,14 @@ def restless():
 def test_who_is_claimed_brings_nothing_and_who_is_not_goes_on(registry, restless):
     """A thread steps as fast as it can while another gives it up again and again: each frame has one fate."""
 
+    entered = threading.Event()
+
     class Spins(fakes.Pass):
         type_name = "spins"
 
         def step(self, frame, state, into):
-            for _ in range(37 * frame.position % 2000):
+            entered.set()
+            for _ in range(7919 * frame.position % 50_000):
                 pass
             return (frame,)
 
@@ -735,26 +739,28 @@ def test_who_is_claimed_brings_nothing_and_who_is_not_goes_on(registry, restless
     lane.join(made.cells)
     made.open_cells(lane.order)
     into, out = made.ports["src -> a.audio"], made.ports["a -> out.audio"]
-    claimed, lost, ended, sent = 0, 0, [], 0
+    claimed, lost, ended = 0, 0, []
 
     def work(lane):
         try:
-            while not done.is_set():
+            while jobs.get():
                 lane.turn()
         except AbandonedError:
             ended.append(lane)
 
-    done = threading.Event()
-    thread = threading.Thread(target=work, args=(lane,), name="lane-x")
-    thread.start()
-    got_back = []
-    while claimed < 30:
+    def begin():
+        made = threading.Thread(target=work, args=(lane,), name="lane-x")
+        made.start()
+        return made
+
+    jobs = queue.SimpleQueue()
+    thread, got_back = begin(), []
+    for number in range(300):
         assert lane.claim(-1.0) == ()  # a step that is over
-        if into.has_room():
-            into.put(Frame.of("audio", [0.0], position=sent))
-            sent += 1
-        while out.queue:
-            got_back.append(out.queue.popleft().position)
+        into.put(Frame.of("audio", [0.0], position=number))
+        jobs.put("turn")
+        assert entered.wait(5)
+        entered.clear()
         if cells := lane.claim(lane.began):
             claimed += 1
             lost += cells[0].gen is None  # else it had given its frame, and was asked for another
@@ -763,17 +769,15 @@ def test_who_is_claimed_brings_nothing_and_who_is_not_goes_on(registry, restless
             before.join(5)
             assert not before.is_alive()
             cells[0].opened = True
-            thread = threading.Thread(target=work, args=(lane,), name="lane-x")
-            thread.start()
-    while into.queue or out.queue:
-        if out.queue:
+            thread = begin()
+        while out.queue:
             got_back.append(out.queue.popleft().position)
-    done.set()
+    jobs.put("")
     thread.join(5)
     got_back += [frame.position for frame in out.queue]
     assert got_back == sorted(set(got_back))
-    assert len(got_back) == sent - lost
-    assert len(ended) == claimed
+    assert len(got_back) == 300 - lost
+    assert len(ended) == claimed > 0
 
 
 # -- the program
