@@ -30,6 +30,8 @@ TRIES: Final = 3  # times that a session is restored and dies soon, before one b
 SOON: Final = 60.0  # seconds
 PATIENCE: Final = 0.3  # seconds that the sources may be held; less than what a microphone's ring keeps
 MAKING: Final = 30.0  # seconds that copying and packing may take beyond that
+PUT_OFF: Final = 5  # intervals that a snapshot waits at most for a moment in which nothing is generated
+LOOK: Final = 0.1  # seconds between two looks for that moment
 PACKAGE: Final = "audiolm-streamer"
 SOUND: Final = ("bundle", "engine", "session", "nodes", "edges", "packed")  # of the config: what a state depends on
 
@@ -149,6 +151,7 @@ class Keeper:
         begun = time.perf_counter()
         while self.every and self.why_not is None:
             await asyncio.sleep(self.every)
+            await self._calm(session)
             resets = self._resets
             data = await self._taken(session)
             if data is None or resets != self._resets:
@@ -161,6 +164,12 @@ class Keeper:
             if self.state is not None:
                 await asyncio.to_thread(self._write, partial(State.write, kept=kept))
             structlog.get_logger().debug("snapshot", bytes=self.size)
+
+    async def _calm(self, session: Session) -> None:
+        """Wait until nothing is generated, though not for ever: copying the states takes longer than a tick."""
+        end = time.perf_counter() + PUT_OFF * self.every
+        while _generates(session) and time.perf_counter() < end:
+            await asyncio.sleep(LOOK)
 
     async def _taken(self, session: Session) -> bytes | None:
         """A snapshot, if the session runs and can be saved without holding its sources for long."""
@@ -208,6 +217,11 @@ class Keeper:
             self._said.discard("written")
         except OSError as error:
             self._miss("written", f"{self.state.folder} cannot be written: {error.strerror}")
+
+
+def _generates(session: Session) -> bool:
+    """Whether it is the model's turn, as a node that takes turns says by its gauge `state`."""
+    return any(name.endswith(".state") and value == "continuing" for name, value in session.metrics.gauges.items())
 
 
 def unkept(graph: Graph) -> str | None:
