@@ -37,6 +37,7 @@ class Registry:
     def __init__(self) -> None:
         self._types: dict[str, NodeType | str] = {}
         self._files: set[Path] = set()
+        self._called: set[Any] = set()
 
     @classmethod
     def with_builtins(cls) -> Registry:
@@ -115,7 +116,7 @@ class Registry:
             _run(what, self.add_module, _run(what, entry.load))
 
     def add_module(self, module: object) -> None:
-        """Call the module's `register(registry)`, or the function itself when one is given."""
+        """Call the module's `register(registry)`, or the function itself when one is given; once for each."""
         register = getattr(module, "register", module)
         name = getattr(module, "__name__", repr(module))
         if not callable(register):
@@ -123,7 +124,9 @@ class Registry:
         parameters = ", ".join(inspect.signature(register).parameters)
         if not parameters or "," in parameters:
             raise PluginError(f"plugin {name!r}: register({parameters}) must take one argument, the registry")
-        register(self)
+        if register not in self._called:
+            register(self)
+            self._called.add(register)
 
 
 def check_type(found: object) -> NodeType:

@@ -101,6 +101,14 @@ def test_bad_plugins(tmp_path, text, message):
         Registry().load("bad.py", tmp_path)
 
 
+def test_a_module_may_be_named_twice_also_when_its_types_were_used():
+    registry = Registry()
+    registry.load("streamer_plugins")
+    kind = registry.get("mixer")
+    registry.load("streamer_plugins")
+    assert registry.get("mixer") is kind
+
+
 def test_missing_plugins(tmp_path):
     with pytest.raises(PluginError, match="does not exist"):
         Registry().load("none.py", tmp_path)
