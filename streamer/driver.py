@@ -38,12 +38,13 @@ class Seat:
         self.stream, self.name = stream, name
         self.event = asyncio.Event()
         self.gone = False
+        self.away = False  # of a source: it waits for the world while it is held, and nothing here wakes it
         self.reached = 0  # of a source: position up to which it has given frames
         stream.active.add(self)
 
     def wake(self) -> None:
         """There is a frame, or room, or a moved gate: look again."""
-        if not self.gone:
+        if not self.gone and not self.away:
             self.stream.active.add(self)
             self.event.set()
 

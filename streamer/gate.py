@@ -53,9 +53,7 @@ class Gate:
             frame = await anext(frames, _OVER)
         finally:
             self.outside.discard(seat)
-            if seat in self.held:
-                self.held.discard(seat)
-                seat.stream.active.add(seat)
+            self._let_in(seat)
         return None if frame is _OVER else frame
 
     async def passes(self, position: int, seat: Seat) -> None:
@@ -77,9 +75,8 @@ class Gate:
         for seat in list(self.outside):
             if self._wants_all():
                 self._hold_outside(seat)
-            elif seat in self.held:
-                self.held.discard(seat)
-                seat.stream.active.add(seat)
+            else:
+                self._let_in(seat)
 
     def _wants_all(self) -> bool:
         """Whether a snapshot is wanted now, wherever the sources are."""
@@ -88,7 +85,14 @@ class Gate:
     def _hold_outside(self, seat: Seat) -> None:
         if seat not in self.held:
             self.held.add(seat)
+            seat.away = True
             seat.rest()
+
+    def _let_in(self, seat: Seat) -> None:
+        if seat in self.held:
+            self.held.discard(seat)
+            seat.away = False
+            seat.stream.active.add(seat)
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
@@ -142,8 +146,7 @@ class Gate:
             for seat in self.held - self.outside:
                 seat.wake()
             for seat in self.held & self.outside:
-                seat.stream.active.add(seat)
-            self.held -= self.outside
+                self._let_in(seat)
 
     def _check_going_on(self) -> None:
         if self.stopping:

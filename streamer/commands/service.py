@@ -50,6 +50,7 @@ WatchdogSec=30
 TimeoutStopSec=20
 Restart=always
 {restart}
+SuccessExitStatus=143
 # What grows without end is ended before the machine suffers; swapping would be heard.
 MemoryHigh={high}
 MemoryMax={most}

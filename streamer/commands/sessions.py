@@ -188,6 +188,7 @@ class Live:
             return
         if self.over is None and self.forever and self._endless:
             self.reason = "its input had ended"
+            self.keeper.forget()
             await self._wait("its input has ended", lived)
         elif self.over is None:
             self.over = "its input has ended"

@@ -46,6 +46,7 @@ def test_it_writes_a_unit_and_says_how_to_start_it(home):
     assert (found["Type"], found["WatchdogSec"], found["Restart"], found["WantedBy"]) == (
         "notify", "30", "always", "default.target",
     )  # fmt: skip
+    assert found["SuccessExitStatus"] == "143", "SIGTERM ends it with 143, and that is no failure"
     assert (found["NoNewPrivileges"], found["MemoryMax"], found["StartLimitIntervalSec"]) == ("yes", "80%", "0")
     assert "network-online.target sound.target" in found["After"]
     assert shlex.split(found["ExecStart"]) == [

@@ -317,7 +317,8 @@ async def test_an_input_that_ends_is_begun_again(made):
     one = made("nodes.ears.ends_after=3", forever=True)
     running = asyncio.create_task(one.live.run())
     await until(lambda: one.live.follower.sessions >= 3)
-    assert one.live.reason.startswith("its input had ended")
+    assert one.live.reason == "its input had ended"
+    assert one.count.loads == 0
     await ended(one, running)
 
 
