@@ -168,7 +168,7 @@ class Keeper:
     async def _calm(self, session: Session) -> None:
         """Wait until nothing is generated, though not for ever: copying the states takes longer than a tick."""
         end = time.perf_counter() + PUT_OFF * self.every
-        while _generates(session) and time.perf_counter() < end:
+        while _generates(session) and time.perf_counter() < end:  # noqa: ASYNC110 - a gauge tells nobody
             await asyncio.sleep(LOOK)
 
     async def _taken(self, session: Session) -> bytes | None:
