@@ -8,7 +8,7 @@ from graphs import CONTINUE, TICK
 
 from streamer import NodeError, Running, Session
 
-LENGTH = {"first": 1.2, "second": 0.4, "gone": None, "third": 0.4}
+LENGTH = {"first": 6.0, "second": 0.4, "gone": None, "third": 0.4}
 
 
 def opened(bundle, prompt, folder, slots):
