@@ -86,7 +86,19 @@ def test_it_names_every_config_and_every_command(streamer):
     for path in (ROOT / "configs").glob("*.yaml"):
         assert f"| `{path.stem}` |" in README
     commands = re.findall(r"^  (\w+) ", streamer("--help").out.split("Commands:")[1], re.MULTILINE)
-    for command in ("run", "check", "graph", "nodes", "schema", "bench", "devices", "serve", "broker", "service", "plugin"):
+    for command in (
+        "run",
+        "check",
+        "graph",
+        "nodes",
+        "schema",
+        "bench",
+        "devices",
+        "serve",
+        "broker",
+        "service",
+        "plugin",
+    ):
         assert command in commands
         assert f"| `streamer {command}` |" in README
 
