@@ -83,7 +83,14 @@ class Pump:
     """
 
     def __init__(
-        self, buffer: JitterBuffer, device: Device, *, gain: float, steer: bool, given: Callable[[Samples], None]
+        self,
+        buffer: JitterBuffer,
+        device: Device,
+        *,
+        gain: float,
+        steer: bool,
+        given: Callable[[Samples], None],
+        keep: float = 0.0,
     ) -> None:
         """Made but not started.
 
@@ -93,6 +100,7 @@ class Pump:
             gain: factor of the volume.
             steer: whether the maker has a clock of its own, so that the rate has to follow it.
             given: is called with each block of `BLOCK` samples at 16 kHz that is handed to the device.
+            keep: seconds that are to wait on average, where the rate follows; at least what a turn waits for.
         """
         self.buffer, self.device, self.gain, self.given = buffer, device, gain, given
         self._gain = gain
@@ -100,7 +108,7 @@ class Pump:
         self.listener: Callable[[Note], None] | None = None
         self.wanted = False
         self.ended: Future[None] = Future()
-        self._control = LevelControl(max(LEAST, buffer.prime / SAMPLE_RATE)) if steer else None
+        self._control = LevelControl(max(LEAST, keep, buffer.prime / SAMPLE_RATE)) if steer else None
         self._resampler = DriftResampler(SAMPLE_RATE, device.rate)
         self._power: deque[float] = deque([0.0] * 4, 4)
         self._discarded = self._late = 0

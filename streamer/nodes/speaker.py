@@ -39,6 +39,7 @@ class SpeakerSettings(Settings):
     rate: int | None = Field(default=None, ge=8000, le=192_000, description="of the device; default: what suits it")
     channels: int | None = Field(default=None, ge=1, le=64, description="of the device; all get the same")
     prime_ms: float = Field(default=80, ge=0, le=2000, description="sound that waits before a turn begins")
+    keep_ms: float = Field(default=120, ge=0, le=5000, description="sound that waits on average while it plays")
     most_ms: float = Field(default=400, ge=80, le=10_000, description="sound that waits at most")
     monitor: bool = Field(default=False, description="play what is heard, too (headphones, or it hears itself)")
     volume_db: float = Field(default=0.0, ge=-96, le=0, description="0: as it comes")
@@ -101,8 +102,8 @@ class SpeakerSink(Sink):
     Control: `interrupt` fades out what plays and drops what waits of older epochs; `monitor` (`on`: bool); `gain`
     (`value`: 0 to 4, a factor beside `volume_db`, reached smoothly; it lasts until another session begins).
     Metrics: gauges `device`, `connected`, `level_db`, `buffer_ms`, `drift_ppm`; counters `underruns`, `late_blocks`,
-    `lost_samples`, `not_finite`, `refused_controls`; latencies `decision_to_sound`, `speech_end_to_sound`, `stop_to_silence`, until the
-    sound leaves the device as far as the device tells its own delay.
+    `lost_samples`, `not_finite`, `refused_controls`; latencies `decision_to_sound`, `speech_end_to_sound`,
+    `stop_to_silence`, until the sound leaves the device as far as the device tells its own delay.
     """
 
     type_name: ClassVar[str] = "speaker"
@@ -127,6 +128,7 @@ class SpeakerSink(Sink):
             self.buffer,
             self.playout,
             gain=self._volume,
+            keep=min(config.keep_ms, config.most_ms - 40) / 1000,
             steer=build.live,
             given=reference(build).push,
         )

@@ -39,7 +39,7 @@ class TurnsSettings(Settings):
     hangover_ms: float = Field(default=520, ge=40, le=10_000, description="silence after which a prompt is over")
     least_ms: float = Field(default=400, ge=0, le=60_000, description="sound that a prompt needs; less is passed over")
     pre_roll_ms: float = Field(default=200, ge=0, le=2_000, description="what is let in from before an onset")
-    burst_ms: float = Field(default=80, ge=40, le=1_000, description="generated at once when a turn begins")
+    burst_ms: float = Field(default=120, ge=40, le=1_000, description="generated at once when a turn begins")
     barge_in: bool = Field(default=True, description="new sound stops the continuation")
     barge_in_ms: float = Field(default=40, ge=40, le=2_000, description="sound that it takes to break in")
     gate_ms: float = Field(default=120, ge=0, le=2_000, description="mode duet: pauses that still count as heard")

@@ -250,3 +250,10 @@ def test_what_goes_wrong_in_the_thread_is_said():
     assert said.wait(5)
     pump.close()
     assert isinstance(pump.ended.exception(), OSError)
+
+
+@pytest.mark.parametrize(("prime", "keep", "target"), [(1280, 0.12, 0.12), (3200, 0.12, 0.2), (0, 0.0, module.LEAST)])
+def test_what_waits_on_average_is_what_is_asked_for_but_never_less_than_a_turn_begins_with(prime, keep, target):
+    pump = Pump(JitterBuffer(prime, 6400), Device(), gain=1.0, steer=True, given=print, keep=keep)
+    assert pump._control.target == pytest.approx(target)
+    pump.close()
