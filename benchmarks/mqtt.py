@@ -22,6 +22,7 @@ import psutil
 
 from benchmarks.common import Result, percentile, run
 from streamer import Frame, Graph, Registry, Running, Session, SessionInfo, Settings, Sink, Source
+from streamer.commands import logs
 from streamer.registry import load_attribute
 from streamer.settings import MqttSettings
 
@@ -232,6 +233,7 @@ def results(tiny: bool) -> Iterator[Result]:
     if PROGRAM is None:
         sys.stderr.write("mqtt: needs mosquitto (Debian: apt-get install mosquitto); nothing is measured\n")
         return
+    logs.configure(quiet=True)
     count, steps, seconds = (8, (2,), 0.4) if tiny else (500, (25, 50, 100, 200, 400, 800), 10.0)
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(Path(folder))
