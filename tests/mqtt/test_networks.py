@@ -13,7 +13,9 @@ from networks import HubBroker, Network
 
 HOSTS = ("ears", "brain", "mouth")
 PATIENCE = 100  # seconds
-CUT = 6.0  # seconds without a cable: longer than the keepalive, so that the connection is given up
+CUT = float(
+    os.environ.get("TEST_CUT_SECONDS", "6")
+)  # without a cable: longer than the keepalive, so that the connection is given up
 
 
 @pytest.fixture(scope="module", autouse=True)
