@@ -33,6 +33,7 @@ ORDERS: Final = 1024  # subscriptions that wait to be asked for
 LIVE_AGE: Final = 0.4  # seconds after which a message at QoS 0 is not worth sending any more
 TWINS: Final = 3  # connections in a row that broke soon: two programs take one identity from each other
 FAULTS: Final = 16
+BROKEN_PATIENCE: Final = 0.5  # seconds that the end waits for a connection that has broken
 
 
 class Subscription:
@@ -111,9 +112,9 @@ class Client:
         if task is None:
             return
         try:
-            if self.connected:
+            if self._proven:  # a line that has just broken may be there again soon: last words wait for it
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(patience if self.connected else min(patience, BROKEN_PATIENCE)):
                         for out in list(self._outs):
                             await out.drained()
         finally:
