@@ -19,7 +19,7 @@ from audiolm.bundle import save_bundle
 from audiolm.tiny import tiny_parts
 
 RATE = 16_000
-IN_REAL_TIME = ("live", "mqtt", "web/browser")  # folders whose tests have a sound card, broker or browser beside them
+IN_REAL_TIME = ("live", "web/browser")  # folders whose tests have a sound card or a browser run beside them
 torch.set_num_threads(1)  # bits depend on it, and a busy neighbour makes two threads slower than one
 
 
