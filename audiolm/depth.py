@@ -69,8 +69,10 @@ class DepthTransformer(nn.Module):
         y = self.norm(y).view(x.shape)
         return torch.stack([head(y[:, :, q]) for q, head in enumerate(self.heads)], 2)
 
-    def emit(self, h: Tensor, pick: Callable[[Tensor, int], Tensor], rows: int = 1) -> Tensor:
-        """Emit a frame ``[B, levels]`` from ``h`` ``[B * rows, context]``.
+    def emit(
+        self, h: Tensor, pick: Callable[[Tensor, int], Tensor], rows: int = 1, levels: int | None = None
+    ) -> Tensor:
+        """Emit a frame ``[B, levels]`` from ``h`` ``[B * rows, context]``, or its first ``levels``.
 
         ``pick(logits [B * rows, cardinality], level)`` chooses each level's tokens ``[B]``.
         """
@@ -78,7 +80,7 @@ class DepthTransformer(nn.Module):
         heads: int = self.blocks[0].heads  # type: ignore[assignment]
         caches = base.new_empty(len(self.blocks), 2, len(h), heads, self.levels, self.width // heads)
         chosen: list[Tensor] = []
-        for q, head in enumerate(self.heads):
+        for q, head in enumerate(self.heads[:levels]):
             x = base + self.place[q]
             if q:
                 last = chosen[-1] if rows == 1 else chosen[-1].repeat_interleave(rows)

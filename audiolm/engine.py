@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from audiolm.compute.base import Compute
+from audiolm.compute.eager import TorchCompute
 from audiolm.errors import EngineError
 from audiolm.parts import Parts
+from audiolm.rows import RowBatch
 from audiolm.runner import Row, Tokens
-from audiolm.sampler import Sampling, SamplingTensors
-from audiolm.stage import Stage, StageSpec
+from audiolm.sampler import Sampling
 from audiolm.streaming import State, check_slot, copy_slot, load_slot, save_slot
 
 Audio = npt.NDArray[np.float32]
@@ -48,18 +50,22 @@ class Engine:
         slots: sessions at once.
         guided: names of stages that keep a second cache row for classifier-free guidance; those that the bundle itself
             guides are added.
+        compute: what steps the parts; eager torch when None.
 
     Raises:
         EngineError: less than one slot, or a stage that is not there.
     """
 
-    def __init__(self, parts: Parts, slots: int = 1, guided: Collection[str] = ()) -> None:
+    def __init__(
+        self, parts: Parts, slots: int = 1, guided: Collection[str] = (), compute: Compute | None = None
+    ) -> None:
         if isinstance(slots, bool) or not isinstance(slots, int) or not 1 <= slots <= MOST_SLOTS:
             raise EngineError(f"an engine has 1 to {MOST_SLOTS} slots, got {slots!r}")
         unknown = sorted(set(guided) - set(parts.stages))
         if unknown:
             raise EngineError(f"guided names the unknown stage {unknown[0]!r}; stages: {', '.join(parts.stages)}")
         self.parts, self.slots = parts, slots
+        self.compute = compute or TorchCompute(parts)
         self.guided = frozenset(guided) | {name for name, how in parts.sampling.items() if how.guidance != 1}
         self._open: set[int] = set()
         self._opening = threading.Lock()
@@ -68,12 +74,10 @@ class Engine:
         with torch.inference_mode():
             self._states: dict[str, State] = {name: self._fresh(name, slots) for name in parts.names}
         self._sampling = {name: [parts.sampling[name]] * slots for name in parts.stages}
-        self._tensors = {name: SamplingTensors(settings) for name, settings in self._sampling.items()}
+        self._tensors = {name: self.compute.settings(settings) for name, settings in self._sampling.items()}
 
     def _fresh(self, name: str, slots: int) -> State:
-        if name in self.parts.stages:
-            return self.parts.stages[name].init_state(slots, name in self.guided)
-        return self.parts.module(name).init_state(slots)
+        return self.compute.init_state(name, slots, name in self.guided)
 
     # -- slots --
 
@@ -140,7 +144,7 @@ class Engine:
             )
         with self._locks[name]:
             self._sampling[name][slot] = sampling
-            self._tensors[name] = SamplingTensors(self._sampling[name])
+            self._tensors[name] = self.compute.settings(self._sampling[name])
 
     def save(self, slot: int) -> Saved:
         """Copy the state of a slot out, as arrays under ``part.name``."""
@@ -248,9 +252,9 @@ class Engine:
                     f"got {value.dtype} {list(value.shape)} in slot {slot}"
                 )
             x[slot] = value
-        active = None if len(inputs) == self.slots else torch.from_numpy(self._mask(inputs))
+        active = None if len(inputs) == self.slots else self._mask(inputs)
         with self._locks[part]:
-            y = self.parts.module(part).step(torch.from_numpy(x), self._states[part], active).numpy()
+            y = self.compute.step(part, x, self._states[part], active)
         return {slot: y[slot] for slot in inputs}
 
     def _mask(self, slots: Collection[int]) -> npt.NDArray[np.bool_]:
@@ -264,38 +268,11 @@ class Engine:
         prepare_thread()
         self._check_stage(name)
         self._check(rows)
-        stage: Stage = self.parts.stages[name]
-        batch = RowBatch(stage.spec, self.slots, rows)
+        batch = RowBatch(self.parts.stages[name].spec, self.slots, rows)
+        active = None if len(rows) == self.slots else self._mask(rows)
         with self._locks[name]:
-            tokens = stage.step(
-                torch.from_numpy(batch.cond) if stage.spec.cond_levels else None,
-                torch.from_numpy(batch.forced),
-                torch.from_numpy(batch.is_forced),
-                torch.from_numpy(batch.u),
-                settings=self._tensors[name],
-                state=self._states[name],
-                positions=batch.positions,
-                active=None if len(rows) == self.slots else self._mask(rows),
-                sampling=any(row.sampling for row in rows.values()),
-            ).numpy()
+            tokens = self.compute.row(name, batch, self._states[name], self._tensors[name], active)
         return {slot: tokens[slot] for slot in rows}
-
-
-class RowBatch:
-    """The rows of several sessions as arrays ``[slots, ...]``; slots without a row hold what harms nobody."""
-
-    def __init__(self, spec: StageSpec, slots: int, rows: Mapping[int, Row]) -> None:
-        self.positions = np.zeros(slots, np.int64)
-        self.forced = np.zeros((slots, spec.levels), np.int64)
-        self.is_forced = np.ones((slots, spec.levels), np.bool_)
-        self.cond = np.full((slots, spec.cond_levels), spec.cond_mask, np.int64)
-        self.u = np.full((slots, spec.levels), 0.5, np.float32)
-        for slot, row in rows.items():
-            self.positions[slot], self.forced[slot], self.is_forced[slot] = row.position, row.forced, row.is_forced
-            if row.cond is not None:
-                self.cond[slot] = row.cond
-            if row.u is not None:
-                self.u[slot] = row.u
 
 
 def below(saved: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from audiolm.streaming import State, assign
 
 Pattern = Literal["depth", "delay", "flat"]
 Pick = Callable[[Tensor, int], Tensor]  # logits [B, cardinality] and level -> tokens [B]
-Advance = Callable[[Tensor, npt.NDArray[np.int64]], Tensor]  # inputs [B, width] and positions -> states
+Positions = npt.NDArray[np.int64]
+Advance = Callable[[Tensor, Positions], Tensor]  # inputs [B, width] and positions -> states
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Stage(nn.Module):
         state: State,
         positions: npt.NDArray[np.int64],
         active: npt.NDArray[np.bool_] | None = None,
-        sampling: bool = True,
+        levels: int | None = None,
     ) -> Tensor:
         """Take one row in every active slot.
 
@@ -204,40 +205,43 @@ class Stage(nn.Module):
             state: of :meth:`init_state`, changed in place.
             positions: ``[B]`` row numbers, on the host.
             active: ``[B]`` bool on the host; None means all. The others keep their state to the bit.
-            sampling: False promises that every token of every active slot is forced, so nothing needs to be emitted.
+            levels: promises that behind the first so many levels every token of every active slot is forced, so
+                that those need not be emitted. None: all may be sampled.
 
         Returns:
             ``[B, levels]`` int64: the row's tokens.
         """
         guided = state["held"].shape[1] == 2
-        pick = _picker(forced, is_forced, u, settings, guided) if sampling else None
+        levels = self.spec.levels if levels is None else levels
+        pick = _picker(forced, is_forced, u, settings, guided)
 
         def advance(x: Tensor, at: npt.NDArray[np.int64]) -> Tensor:
             return self._advance(self._rows(x, cond, guided), state, at, active)
 
         if self.spec.pattern == "flat":
-            tokens = self._flat_step(forced, pick, state["last"], advance, positions)
+            tokens = self._flat_step(forced, pick, state["last"], advance, positions=positions, levels=levels)
         else:
             h = advance(self.tokens(state["last"]), positions)
-            tokens = forced if pick is None else self._emit(h, pick, 2 if guided else 1)
+            tokens = self._emit(h, pick, 2 if guided else 1, levels) if levels else forced
+            tokens = torch.cat((tokens, forced[:, levels:]), 1) if 0 < levels < self.spec.levels else tokens
         assign(state, "last", tokens, None if active is None else torch.from_numpy(active).to(tokens.device))
         return tokens
 
-    def _emit(self, h: Tensor, pick: Pick, rows: int) -> Tensor:
-        """A row of ``depth`` or ``delay`` from its temporal state."""
+    def _emit(self, h: Tensor, pick: Pick, rows: int, levels: int) -> Tensor:
+        """The first ``levels`` of a row of ``depth`` or ``delay`` from its temporal state."""
         if self.depth is not None:
-            return self.depth.emit(h, pick, rows)
-        return torch.stack([pick(head(h), q) for q, head in enumerate(self.heads)], -1)
+            return self.depth.emit(h, pick, rows, levels)
+        return torch.stack([pick(head(h), q) for q, head in enumerate(self.heads[:levels])], -1)
 
     def _flat_step(
-        self, forced: Tensor, pick: Pick | None, last: Tensor, advance: Advance, positions: npt.NDArray[np.int64]
+        self, forced: Tensor, pick: Pick, last: Tensor, advance: Advance, *, positions: Positions, levels: int
     ) -> Tensor:
-        """A frame of ``flat``: one temporal step a level."""
+        """A frame of ``flat``: one temporal step a level, of which the first ``levels`` may be sampled."""
         n = self.spec.levels
         tokens = [last[:, n - 1]]
         for q in range(n):
             h = advance(self.tokens.level(tokens[-1], (q - 1) % n) + self.place.weight[q], positions * n + q)
-            tokens.append(forced[:, q] if pick is None else pick(self.heads[q](h), q))
+            tokens.append(pick(self.heads[q](h), q) if q < levels else forced[:, q])
         return torch.stack(tokens[1:], -1)
 
     def _rows(self, x: Tensor, cond: Tensor | None, guided: bool) -> Tensor:

@@ -1,5 +1,6 @@
 """A tiny random model: the whole pipeline at a few hundred kilobytes, for tests and for trying configs."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -57,10 +58,13 @@ def tiny_parts(seed: int = 0, *, pattern: Pattern = "depth", lookahead: int = 2,
 
 
 def _liven(codec: SoundStream) -> None:
-    """Spread the random codebooks over the random encoder's latents, so that different sounds have different codes."""
+    """Spread the random codebooks over the random encoder's latents, so that different sounds have different codes.
+
+    In float64: some processors round a long convolution by where it lies in memory, and weights must be the same twice.
+    """
     with torch.no_grad():
         noise = torch.randn(4, 16000) * torch.linspace(0.01, 0.3, 4)[:, None]
-        z = codec.encoder.latent(noise)
+        z = deepcopy(codec.encoder).double().latent(noise.double()).float()
         residual = z.reshape(-1, z.shape[-1])
         for level in range(codec.config.levels):
             pick = torch.randperm(len(residual))[: codec.config.cardinality]
@@ -75,10 +79,11 @@ def _liven_tokenizer(tokenizer: SemanticTokenizer) -> None:
         time = torch.arange(16000 * 4) / 16000
         tones = torch.stack([torch.sin(2 * torch.pi * f * time) for f in (150.0, 440.0, 1100.0, 2900.0)])
         loud = (torch.sin(2 * torch.pi * torch.tensor([0.7, 1.1, 1.9, 2.3])[:, None] * time) > 0) * 0.1
-        x = tokenizer.embed(tones * loud + torch.randn_like(tones) * 0.02).flatten(0, 1)
+        audio = tones * loud + torch.randn_like(tones) * 0.02
+        x = deepcopy(tokenizer).double().embed(audio.double()).flatten(0, 1)
         tokenizer.mean.copy_(x.mean(0))
         variance, directions = torch.linalg.eigh(torch.cov(x.T))
         largest = variance.argsort(descending=True)[: tokenizer.config.components]
         tokenizer.whitening.copy_(directions[:, largest] / variance[largest].clamp_min(1e-6).sqrt())
         pick = torch.randperm(len(x))[: tokenizer.config.clusters]
-        tokenizer.centroids.copy_((x - tokenizer.mean)[pick] @ tokenizer.whitening)
+        tokenizer.centroids.copy_((x.float() - tokenizer.mean)[pick] @ tokenizer.whitening)

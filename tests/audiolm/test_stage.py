@@ -128,7 +128,7 @@ def test_forced_without_sampling_leaves_the_same_state(pattern):
             settings=SamplingTensors([Sampling()] * 3),
             state=b,
             positions=np.full(3, t),
-            sampling=False,
+            levels=0,
         )
     assert all(torch.equal(a[key], b[key]) for key in b)
 

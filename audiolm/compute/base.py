@@ -1,0 +1,56 @@
+"""The interface behind which a model's parts are stepped. It knows nothing of sessions, slots' owners or threads."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from audiolm.parts import Parts
+from audiolm.rows import RowBatch
+from audiolm.sampler import Sampling, SamplingTensors
+from audiolm.streaming import State
+
+Array = np.ndarray[Any, Any]
+Mask = npt.NDArray[np.bool_]
+
+
+class Compute(ABC):
+    """Steps the parts of one model over batched states.
+
+    States have the same names, shapes and types under every engine, so a state that one has saved another can load.
+    Slots are independent: what a step gives for one does not depend on what stands in the others.
+
+    Attributes:
+        name: as in the config's ``engine``.
+        device: where the states live.
+    """
+
+    name: ClassVar[str]
+    device: torch.device = torch.device("cpu")
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def init_state(self, part: str, slots: int, guided: bool = False) -> State:
+        """The state of ``slots`` fresh streams; ``guided`` stages keep a second cache row a slot."""
+        if part in self.parts.stages:
+            return self.parts.stages[part].init_state(slots, guided)
+        return self.parts.module(part).init_state(slots)
+
+    def settings(self, sampling: Sequence[Sampling]) -> SamplingTensors:
+        """How the slots sample, where this engine wants it."""
+        return SamplingTensors(list(sampling), self.device)
+
+    @abstractmethod
+    def step(self, part: str, x: Array, state: State, active: Mask | None) -> Array:
+        """One step of the encoder, tokenizer or decoder on ``x`` ``[slots, ...]``, changing ``state`` in place.
+
+        ``active`` ``[slots]``; None means all. The others keep their state to the bit.
+        """
+
+    @abstractmethod
+    def row(self, stage: str, batch: RowBatch, state: State, settings: SamplingTensors, active: Mask | None) -> Array:
+        """One row of a stage: tokens ``[slots, levels]`` int64, changing ``state`` in place."""

@@ -1,0 +1,34 @@
+"""Rows of several sessions side by side, as the arrays that an engine steps. It knows nothing of tensors."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from audiolm.runner import Row
+from audiolm.stage import StageSpec
+
+
+class RowBatch:
+    """The rows of several sessions as arrays ``[slots, ...]``; slots without a row hold what harms nobody.
+
+    Attributes:
+        positions: ``[slots]`` int64.
+        forced, is_forced, u: ``[slots, levels]`` int64, bool and float32.
+        cond: ``[slots, cond_levels]`` int64.
+        levels: leading levels that some row samples. The levels behind are forced in all rows, so none emits them.
+    """
+
+    def __init__(self, spec: StageSpec, slots: int, rows: Mapping[int, Row]) -> None:
+        self.positions = np.zeros(slots, np.int64)
+        self.forced = np.zeros((slots, spec.levels), np.int64)
+        self.is_forced = np.ones((slots, spec.levels), np.bool_)
+        self.cond = np.full((slots, spec.cond_levels), spec.cond_mask, np.int64)
+        self.u = np.full((slots, spec.levels), 0.5, np.float32)
+        for slot, row in rows.items():
+            self.positions[slot], self.forced[slot], self.is_forced[slot] = row.position, row.forced, row.is_forced
+            if row.cond is not None:
+                self.cond[slot] = row.cond
+            if row.u is not None:
+                self.u[slot] = row.u
+        free = np.flatnonzero(~self.is_forced.all(0))
+        self.levels = int(free[-1]) + 1 if len(free) else 0
