@@ -117,11 +117,17 @@ class Engine:
     def reset(self, slot: int) -> None:
         """Make the state of ``slot`` that of a fresh stream, with the bundle's sampling."""
         self._check((slot,))
-        for name, state in self._states.items():
-            with self._locks[name]:
-                copy_slot(state, slot, self._fresh(name, 1))
+        for name in self._states:
+            self.reset_part(name, slot)
         for name in self.parts.stages:
             self.set_sampling(slot, name, self.parts.sampling[name])
+
+    @torch.inference_mode()
+    def reset_part(self, part: str, slot: int) -> None:
+        """Make the state of one part that of a fresh stream; how it samples stays."""
+        self._check((slot,))
+        with self._locks[part]:
+            copy_slot(self._states[part], slot, self._fresh(part, 1))
 
     def sampling(self, slot: int, name: str) -> Sampling:
         """How stage ``name`` samples in ``slot``."""

@@ -78,11 +78,11 @@ class StageRunner:
     def __init__(self, spec: StageSpec, seed: int, *, ratio: int = 1, conditioned: bool = True, start: int = 0) -> None:
         self.spec, self.seed, self.ratio = spec, seed, ratio
         self.conditioned = conditioned and spec.cond_levels > 0
-        self.start = self.row = start
+        self.origin = self.start = self.row = start
         self.open_until = start - spec.span  # nothing may be sampled yet, not even what a delay pattern begins early
         self.late = 0
-        self._nothing = np.zeros(spec.levels, np.int64)
-        self._masks = (np.zeros(spec.levels, np.bool_), np.ones(spec.levels, np.bool_))
+        self._all = np.ones(spec.levels, np.bool_)
+        self.sample_levels(spec.levels)
         self._heard: dict[int, Tokens] = {}
         self._cond: dict[int, Tokens] = {}
         self._rows: deque[tuple[Tokens, npt.NDArray[np.bool_]]] = deque(maxlen=spec.span + 1)
@@ -118,6 +118,30 @@ class StageRunner:
     def sample_until(self, frame: int) -> None:
         """Allow every frame before ``frame`` that was not heard to be sampled."""
         self.open_until = max(self.open_until, frame)
+
+    def sample_levels(self, levels: int) -> None:
+        """From the next row on, sample the first ``levels`` of a frame that was not heard; the others are mask tokens.
+
+        A step then costs less, and what is fed back is what level dropout has trained.
+
+        Raises:
+            EngineError: none of the levels, or more than there are.
+        """
+        n = self.spec.levels
+        if not 1 <= levels <= n:
+            raise EngineError(f"stage {self.spec.name!r} samples 1 to {n} levels, got {levels}")
+        self._left_out = np.arange(n) >= levels
+        self._free = np.where(self._left_out, self.spec.mask_token, 0)
+
+    def restart(self, frame: int) -> None:
+        """Forget what waits and go on at ``frame`` as a stream that begins there; the stage's state must be fresh, too.
+
+        For a stage that has stood still for a while. The noise goes on.
+        """
+        self.start = self.row = frame
+        self._heard.clear()
+        self._cond.clear()
+        self._rows.clear()
 
     @property
     def _needed(self) -> int:
@@ -175,15 +199,15 @@ class StageRunner:
         forced, is_forced = known
         u = None
         if not is_forced.all():
-            u = uniforms(self.seed, self.spec.index, self.row - self.start, self.spec.levels)
+            u = uniforms(self.seed, self.spec.index, self.row - self.origin, self.spec.levels)
         return Row(self.row, cond, forced, is_forced, u)
 
     def _whole(self) -> tuple[Tokens, npt.NDArray[np.bool_]] | None:
-        """What is forced of a row that is one frame: all of it, or nothing."""
+        """What is forced of a row that is one frame: all of it, or what is not to be sampled."""
         heard = self._heard.get(self.row)
         if heard is None and self.row >= self.open_until:
             return None
-        return self._nothing if heard is None else heard, self._masks[heard is not None]
+        return (self._free, self._left_out) if heard is None else (heard, self._all)
 
     def _skewed(self) -> tuple[Tokens, npt.NDArray[np.bool_]] | None:
         """What is forced of a row whose levels are of as many frames."""
@@ -198,7 +222,7 @@ class StageRunner:
             if heard is not None:
                 forced[level] = heard[level]
             elif frame < self.open_until + spec.span:
-                forced[level], is_forced[level] = 0, False
+                forced[level], is_forced[level] = self._free[level], self._left_out[level]
             else:
                 return None
         return forced, is_forced
@@ -235,6 +259,7 @@ class StageRunner:
         return {
             "row": self.row,
             "start": self.start,
+            "origin": self.origin,
             "open_until": self.open_until,
             "late": self.late,
             "heard": _table(self._heard, self.spec.levels),
@@ -251,11 +276,12 @@ class StageRunner:
         n, m = self.spec.levels, self.spec.cond_levels
         try:
             row, start, until, late = (int(saved[key]) for key in ("row", "start", "open_until", "late"))
+            origin = int(saved.get("origin", start))
             tables = [np.asarray(saved[key], np.int64).reshape(-1, size) for key, size in _widths(n, m).items()]
         except (KeyError, TypeError, ValueError) as error:
             raise EngineError(f"the saved rows of stage {self.spec.name!r} do not fit: {error}") from error
         heard, cond, rows = tables
-        self.row, self.start, self.open_until, self.late = row, start, until, late
+        self.row, self.start, self.origin, self.open_until, self.late = row, start, origin, until, late
         self._heard = {int(r[0]): r[1:] for r in heard}
         self._cond = {int(r[0]): r[1:] for r in cond}
         self._rows = deque(((r[:n], r[n:].astype(np.bool_)) for r in rows), maxlen=self.spec.span + 1)

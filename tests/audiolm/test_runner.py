@@ -241,3 +241,48 @@ def test_nothing_piles_up_in_a_long_stream():
         drive(engine, "coarse", [(0, runner)])
     assert runner.cond_ahead <= 4
     assert runner.heard_ahead <= 8
+
+
+@pytest.mark.parametrize("spec", [FREE, StageSpec("free", 2, 50, 3, 32)])
+def test_levels_that_are_left_out_are_mask_tokens_of_every_frame_from_then_on(spec):
+    engine, runner = Fake(), StageRunner(spec, 5)
+    runner.sample_until(4)
+    drive(engine, "free", [(0, runner)])
+    runner.sample_levels(1)
+    runner.sample_until(8)
+    out = frames_of(drive(engine, "free", [(0, runner)])[0])
+    assert all(generated for _, _, generated in out)
+    assert [frame for frame, _, _ in out] == list(range(4, 8))
+    assert [tokens[1:] for frame, tokens, _ in out if frame >= 4 + spec.span] == [[32, 32]] * (4 - spec.span)
+    assert all(tokens[0] != 32 for _, tokens, _ in out)
+    assert not engine.of()[-1].is_forced[0]
+    assert engine.of()[-1].is_forced[1:].all()
+
+
+@pytest.mark.parametrize("levels", [0, 4])
+def test_at_least_one_level_is_sampled_and_no_more_than_there_are(levels):
+    with pytest.raises(EngineError, match="samples 1 to 3 levels"):
+        StageRunner(FREE, 0).sample_levels(levels)
+
+
+@pytest.mark.parametrize("spec", [COARSE, DELAY])
+def test_a_stage_that_stood_still_goes_on_as_one_that_begins_and_its_noise_is_not_repeated(spec):
+    engine, runner = Fake(), StageRunner(spec, 5)
+    for index in range(12):
+        runner.give(index, [index])
+    runner.sample_until(3)
+    drive(engine, "coarse", [(0, runner)])
+    before = len(engine.of())
+    runner.restart(20)
+    assert (runner.cond_ahead, runner.heard_ahead, runner.next_row()) == (0, 0, None)
+    for index in range(20, 20 + 5 + spec.span):
+        runner.give(index + spec.ahead, [1])
+    runner.sample_until(25)
+    out = drive(engine, "coarse", [(0, runner)])[0]
+    assert [(e.frame, e.generated) for e in out] == [(frame, True) for frame in range(20, 25)]
+    first = engine.of()[before]
+    assert first.position == 20
+    assert np.array_equal(first.u, uniforms(5, 1, 20, spec.levels))
+    again = StageRunner(spec, 5)
+    again.load(runner.save())
+    assert (again.row, again.start, again.origin) == (runner.row, 20, 0)
