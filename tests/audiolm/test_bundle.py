@@ -99,6 +99,22 @@ def test_loading_leaves_the_callers_noise_alone(made):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_nothing_stays_unmade_and_what_is_not_stored_is_zero(made):
+    loaded, built = load_bundle(made), tiny_parts()
+    for name, module in {"codec": loaded.codec, "tokenizer": loaded.tokenizer, **loaded.stages}.items():
+        like = built.stages[name] if name in built.stages else getattr(built, name)
+        described = {**dict(like.named_parameters()), **dict(like.named_buffers())}
+        held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        assert held.keys() == described.keys()
+        for key, value in held.items():
+            assert not value.is_meta, key
+            assert not value.requires_grad, key
+            assert (type(value), value.dtype, value.shape) == (type(described[key]), value.dtype, described[key].shape)
+            assert value.stride() == described[key].stride() or key.startswith("encoder.blocks.1."), key
+            if key.startswith("encoder.blocks.1."):  # layer 1 of 2 is read
+                assert not bool(value.any()), key
+
+
 def test_what_only_training_needs_is_not_stored(tmp_path):
     parts = tiny_parts()
     config = parts.codec.config
