@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from streamer.frame import Frame
+from streamer.load import Load
 from streamer.metrics import Metrics
 
 Mode = Literal["continue", "duet", "resynthesize", "reconstruct", "dream", "acoustic_only"]
@@ -41,7 +42,9 @@ class SessionInfo:
         prompt_seconds: how much of the prompt is used; None: all.
         voice: file whose voice is forced before the start, or None.
         include_prompt: whether the output holds the decoded prompt.
+        shed: whether something may be left out where paced ticks would come too late.
         metrics: the session's metrics; nodes may count and mark there.
+        load: how late its paced ticks are, and what is left out of them.
         inputs: names of this node's inputs that are connected.
         extra: free values given by the program that opened the session.
     """
@@ -53,7 +56,9 @@ class SessionInfo:
     prompt_seconds: float | None = None
     voice: str | None = None
     include_prompt: bool = True
+    shed: bool = True
     metrics: Metrics = field(default_factory=Metrics, compare=False)
+    load: Load = field(default_factory=Load, compare=False)
     inputs: frozenset[str] = frozenset()
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 

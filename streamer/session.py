@@ -20,6 +20,7 @@ from streamer.cell import Cell
 from streamer.errors import ConfigError, GraphError, NodeError, SnapshotError, unknown
 from streamer.frame import CONTROL, Frame
 from streamer.graph import Graph
+from streamer.load import Load
 from streamer.metrics import Metrics
 from streamer.node import MODES, End, SessionInfo, Source
 from streamer.port import Inbox, Port, PortSpec
@@ -71,7 +72,8 @@ class Session:
         self.graph = graph
         self.metrics = Metrics()
         defaults = next(iter(graph.plan.builds.values())).session
-        self.info = replace(defaults, id=id, metrics=self.metrics, extra=dict(extra or {}), **changes)
+        load = Load(self.metrics, on=defaults.shed)
+        self.info = replace(defaults, id=id, metrics=self.metrics, load=load, extra=dict(extra or {}), **changes)
         self.epoch = 0
         self.status: Status = "new"
         self.differences: list[str] = []
@@ -257,7 +259,7 @@ class Session:
             reached: position up to which each source has given frames.
         """
         graph = self.graph
-        info = asdict(replace(self.info, metrics=Metrics(), extra={}))
+        info = asdict(replace(self.info, metrics=Metrics(), load=Load(), extra={}))
         return snapshots.plain({
             "session": {name: info[name] for name in ("id", *_FIELDS)},
             "epoch": self.epoch if self.holding is None else self.holding,
@@ -387,7 +389,7 @@ class Session:
         self.collect()
         settings = {name: getattr(self.info, name) for name in _FIELDS}
         ports = {label: port.stats() for label, port in self.ports.items() if port.spec.producer != OWN}
-        base = {"session": self.info.id, "status": self.status, "epoch": self.epoch}
+        base = {"session": self.info.id, "status": self.status, "epoch": self.epoch, "load": self.info.load.report()}
         return {**base, **settings, **self.metrics.snapshot(), "ports": ports}
 
 

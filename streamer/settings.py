@@ -32,6 +32,9 @@ class SessionSettings(Settings):
     )
     voice: str | None = Field(default=None, description="file whose voice is forced before the start (resynthesize)")
     include_prompt: bool = Field(default=True, description="whether the output holds the decoded prompt")
+    shed: bool = Field(
+        default=True, description="leave out fine levels where paced ticks would come too late; never in unpaced runs"
+    )
 
 
 class NodeSettings(BaseModel):

@@ -64,7 +64,9 @@ class ClockSource(Source):
         while count is None or number < count:
             flags = LAST if number + 1 == count else 0
             if self.config.realtime:
-                due = await _until(loop, due) + size / SAMPLE_RATE
+                due = await _until(loop, due)
+                ctx.load.permit(number * size, behind=max(0.0, loop.time() - due))
+                due += size / SAMPLE_RATE
             fields: dict[str, Any] = {"session": ctx.id, "seq": number, "rate": rate, "flags": flags}
             given = loop.time()
             yield Frame.of(TICK, position=number * size, **fields)

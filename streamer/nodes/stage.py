@@ -50,6 +50,7 @@ class StageState:
         pending: of the fine stage, the coarse tokens of frames in the making.
         done: finished frames of a tick that is not whole yet.
         generating: the turn is the model's: what was heard before has ended, and what will be waits.
+        still: of the fine stage, it does not step: there is no time for it.
         since: the first row (semantic) or frame (fine: of the coarse tokens) of what is heard again that was not begun
             before it was heard.
     """
@@ -64,6 +65,7 @@ class StageState:
     done: list[Emitted] = field(default_factory=list)
     generating: bool = False
     since: int = 0
+    still: bool = False
 
 
 class StageNode(ModelNode):
@@ -167,6 +169,11 @@ class StageNode(ModelNode):
     def give(self, frame: Frame, state: StageState, done: list[Emitted]) -> Iterable[Frame]:
         """The frames that follow from `frame`, which was taken; `done` is what the runner finished then."""
 
+    def begin(self, frame: Frame, state: StageState) -> None:
+        """Where `frame` ends what is heard, the ticks that wait may be made from now on."""
+        if frame.turns or frame.last:
+            state.out.info.load.begin()
+
     def is_open(self, state: StageState, name: str) -> bool:
         """Whether an input is connected and goes on."""
         return name in state.out.info.inputs and name not in state.ended
@@ -222,6 +229,7 @@ class StageNode(ModelNode):
         own = {
             "ended": sorted(state.ended), "ticks": state.ticks, "seq": state.out.seq, "epoch": state.out.epoch,
             "due": dict(state.due), "generating": state.generating, "since": state.since,
+            "still": state.still,
         }  # fmt: skip
         pending = [[frame, *tokens.tolist()] for frame, tokens in state.pending.items()]
         done = [[e.frame, int(e.generated), *e.tokens.tolist()] for e in state.done]
@@ -250,7 +258,7 @@ class StageNode(ModelNode):
             own = saved["own"]
             state.ended, state.ticks, state.out.seq = set(own["ended"]), int(own["ticks"]), int(own["seq"])
             state.out.epoch, state.since = int(own["epoch"]), int(own["since"])
-            state.generating = bool(own["generating"])
+            state.generating, state.still = bool(own["generating"]), bool(own.get("still"))
             state.due = {str(name): int(index) for name, index in own["due"].items()}
             state.pending = {int(row[0]): np.asarray(row[1:], np.int64) for row in saved["pending"]}
             state.done = [Emitted(int(row[0]), np.asarray(row[2:], np.int64), bool(row[1])) for row in saved["done"]]

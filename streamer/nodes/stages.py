@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from audiolm.runner import FOREVER, Emitted, StageRunner
 from streamer.errors import ConfigError
@@ -63,7 +64,9 @@ class SemanticNode(StageNode):
                     state.runner.hear(index, tokens)
             state.ticks = max(state.ticks, (frame.position + frame.samples) // TICK_SAMPLES)
             state.generating = frame.turns
+            self.begin(frame, state)
         elif frame.samples:
+            state.out.info.load.place(frame.position, state.ticks * TICK_SAMPLES)
             state.ticks += 1
             state.runner.sample_until(state.ticks + self.parts.ahead)
         if frame.kind == TICK and frame.turns:
@@ -158,14 +161,19 @@ class CoarseNode(StageNode):
                 runner.hear(index, codes[: spec.levels])
                 state.ticks = max(state.ticks, index // per + 1)
             state.generating = frame.turns
-            if frame.last and runner.conditioned:
+            if not runner.conditioned:
+                self.begin(frame, state)
+            elif frame.last:
                 runner.sample_until(FOREVER)
         elif frame.kind == SEMANTIC and runner.conditioned:
             for index, token in self.placed(frame, state, TICK_SAMPLES, 1, spec.cond_mask):
                 runner.give(index, token)
                 if state.generating:  # a token that was sampled L ahead lets the tick go on that it was sampled for
                     self._go_on(state, index - self.parts.ahead + 1)
+                if self.build.live and state.out.info.mode == "resynthesize":  # there, a token is the permission
+                    state.out.info.load.permit((index - self.parts.ahead) * TICK_SAMPLES, placed=True)
         elif frame.kind == TICK and frame.samples:
+            state.out.info.load.place(frame.position, state.ticks * TICK_SAMPLES)
             self._go_on(state, state.ticks + 1)
         if frame.turns and frame.kind != ACOUSTIC:
             state.generating = False
@@ -189,7 +197,13 @@ class CoarseNode(StageNode):
 
 
 class FineNode(StageNode):
-    """The fine stage: the other levels given the coarse ones. Out come whole stacks, those heard and its own."""
+    """The fine stage: the other levels given the coarse ones. Out come whole stacks, those heard and its own.
+
+    Where paced ticks come too late (`streamer.load`), stacks of its own have fewer levels: the last ones are mask
+    tokens for the stage, cost it nothing, and are cut off here. Is that not enough, it stands still: the coarse levels
+    pass, and when it steps again it begins afresh, as training crops begin anywhere. What lies between would be a hole
+    in its memory, and to catch up would cost most when there is least.
+    """
 
     type_name = "fine"
     accepts = (COARSE, ACOUSTIC, CONTROL)
@@ -222,18 +236,21 @@ class FineNode(StageNode):
         if frame.kind == ACOUSTIC:
             levels = self.parts.codec.config.levels
             for index, codes in self.placed(frame, state, FRAME_SAMPLES, levels, self.spec.mask_token):
+                state.pending.pop(index, None)
+                if not self._steps(index, state, safe=index >= state.since):
+                    continue
                 if index >= state.since:  # else the coarse stage had begun this frame before it was heard
                     runner.give(index, codes[:split])
                 runner.hear(index, codes[split:])
-                state.pending.pop(index, None)
             if frame.turns or frame.last:
                 runner.sample_until(state.due.get(COARSE, 0))
                 state.due[COARSE] = max(state.due.get(COARSE, 0), state.due.get(ACOUSTIC, 0))
                 state.generating = frame.turns
             return
         for index, codes in self.placed(frame, state, FRAME_SAMPLES, split, self.spec.cond_mask):
-            runner.give(index, codes)
-            if state.generating or not self.is_open(state, ACOUSTIC):
+            if self._steps(index, state, safe=self._goes_on(state)):
+                runner.give(index, codes)
+            if self._goes_on(state):
                 runner.sample_until(index + 1)
             if index >= max(runner.row, state.due.get(ACOUSTIC, 0)) and codes[0] != self.spec.cond_mask:
                 state.pending[index] = codes
@@ -241,22 +258,74 @@ class FineNode(StageNode):
             state.generating = False
             state.due[ACOUSTIC], state.since = frame.position // FRAME_SAMPLES, int(frame.meta.get("begun") or 0)
 
+    def _goes_on(self, state: StageState) -> bool:
+        """Whether the turn is the model's."""
+        return state.generating or not self.is_open(state, ACOUSTIC)
+
+    def _steps(self, index: int, state: StageState, *, safe: bool) -> bool:
+        """Whether the stage steps at a frame, with as many levels as there is time for.
+
+        Args:
+            index: the frame.
+            state: the session's.
+            safe: everything that the stage needs from this frame on will come, so that it may begin again here.
+        """
+        levels = state.out.info.load.levels(self.spec.levels)
+        if not levels and not state.still:
+            state.runner.restart(index)
+            state.still = True
+        elif levels and state.still and safe:
+            self.engine.reset_part(self.part, state.slot)
+            state.runner.restart(index)
+            state.still = False
+        if levels:
+            state.runner.sample_levels(levels)
+        return not state.still
+
+    def position(self, state: StageState) -> int:
+        """As of every stage; while it stands still, where it would be."""
+        return self._reached(state) * FRAME_SAMPLES
+
+    def _reached(self, state: StageState) -> int:
+        if state.still:
+            return max(state.due.get(COARSE, 0), state.due.get(ACOUSTIC, 0))
+        return state.runner.row - self.spec.span
+
     def give(self, frame: Frame, state: StageState, done: list[Emitted]) -> Iterable[Frame]:
         """Whole stacks, a tick at a time."""
+        yield from self._stacks(self._passed(state), state)
         if frame.kind == ACOUSTIC and frame.payload:
+            state.out.info.load.done(frame.position)
             yield state.out.frame(frame.array, frame.position, generated=False, **role_of(frame))
-        for tick in self._ticks([e for e in done if e.generated and e.frame in state.pending], state):
-            codes = [np.concatenate((state.pending.pop(e.frame), e.tokens)) for e in tick]
-            yield state.out.frame(np.stack(codes), tick[0].frame * FRAME_SAMPLES, generated=True)
+        yield from self._stacks([e for e in done if e.generated and e.frame in state.pending], state)
         if frame.turns:
             yield state.out.turn(frame.position, generated=frame.kind == COARSE)
         if frame.last and frame.kind == COARSE:
-            yield state.out.end((state.runner.row - self.spec.span) * FRAME_SAMPLES)
+            yield state.out.end(self._reached(state) * FRAME_SAMPLES)
 
-    def _ticks(self, frames: Iterable[Emitted], state: StageState) -> Iterator[list[Emitted]]:
-        """Finished frames in whole ticks."""
+    def _stacks(self, frames: Iterable[Emitted], state: StageState) -> Iterator[Frame]:
+        """Finished frames in whole ticks, each with the levels that both of its frames have."""
         per = self.parts.frames_per_tick
         state.done += frames
         while len(state.done) >= per:
             tick, state.done = state.done[:per], state.done[per:]
-            yield tick
+            codes = np.stack([np.concatenate((state.pending.pop(e.frame), e.tokens)) for e in tick])
+            levels, position = self._levels(codes), tick[0].frame * FRAME_SAMPLES
+            state.out.info.load.done(position, codes[:, levels:].size)
+            yield state.out.frame(codes[:, :levels], position, generated=True)
+
+    def _levels(self, codes: npt.NDArray[np.int64]) -> int:
+        """The leading levels of a tick that are there in all of its frames: a mask token never reaches the decoder."""
+        left_out = (codes[:, self.spec.cond_levels :] == self.spec.mask_token).any(0)
+        return self.spec.cond_levels + (int(left_out.argmax()) if left_out.any() else len(left_out))
+
+    def _passed(self, state: StageState) -> list[Emitted]:
+        """While the stage stands still: what the coarse stage has made, without anything more."""
+        if not state.still:
+            return []
+        under_way = {e.frame for e in state.done}
+        end = FOREVER if self._goes_on(state) else state.due.get(ACOUSTIC, 0)
+        nothing = np.full(self.spec.levels, self.spec.mask_token)
+        return [
+            Emitted(frame, nothing, generated=True) for frame in sorted(set(state.pending) - under_way) if frame < end
+        ]

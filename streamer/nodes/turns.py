@@ -187,8 +187,7 @@ class TurnsNode(Node):
             yield self._let_in(tick, state, **role_of(frame))
             return
         if frame.meta.get("gap"):  # the microphone is away: neither sound nor silence
-            if state.continuing:
-                yield from self._permit(state)
+            yield from self._permit(state)
             return
         clean = np.zeros_like(tick) if state.muted else tick
         heard = self._notice(clean, state)
@@ -299,10 +298,12 @@ class TurnsNode(Node):
             yield from self._stop(state, interrupted=False)
 
     def _tick(self, state: TurnsState) -> Frame:
+        state.info.load.permit(state.position, paced=self.build.live)
         state.position += TICK
         return state.ticks.frame(None, state.position - TICK, generated=True)
 
     def _let_in(self, tick: Samples, state: TurnsState, **meta: str) -> Frame:
+        state.info.load.permit(state.position, placed=True, paced=self.build.live)
         state.position += TICK
         state.let_in += 1
         return state.audio.frame(tick, state.position - TICK, generated=False, **meta)
@@ -381,10 +382,8 @@ class TurnsNode(Node):
         state.held.extend(np.asarray(saved["held"], np.float32))
         state.assembler.load({key: np.asarray(value) for key, value in saved["assembler"].items()})
         state.limit = None if saved["limit"] is None else int(saved["limit"])
-        for name in COUNTS:
-            setattr(state, name, int(saved["own"][name]))
-        for name in SWITCHES:
-            setattr(state, name, bool(saved["own"][name]))
+        for name in (*COUNTS, *SWITCHES):
+            setattr(state, name, (int if name in COUNTS else bool)(saved["own"][name]))
         state.audio.seq, state.ticks.seq = (int(seq) for seq in saved["seqs"])
         state.audio.epoch = state.ticks.epoch = state.epoch
         self._say(state)

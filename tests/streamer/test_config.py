@@ -31,7 +31,11 @@ def test_reads_what_is_there_and_knows_the_lines():
     ("text", "line", "message"),
     [
         ("sesion: {}", 1, "did you mean 'session'"),
-        ("session:\n  sead: 1", 2, "known: include_prompt, mode, prompt_seconds, seconds, seed, voice; did you mean"),
+        (
+            "session:\n  sead: 1",
+            2,
+            "known: include_prompt, mode, prompt_seconds, seconds, seed, shed, voice; did you mean",
+        ),
         ("session:\n  mode: dreem", 2, "did you mean 'dream'"),
         ("session: {seconds: .nan}", 1, "finite"),
         ("session: {seconds: -1}", 1, "greater than 0, not -1"),
@@ -73,7 +77,7 @@ def test_set_changes_any_path():
     ("override", "message"),
     [
         ("sesion.seed=1", "did you mean 'session'"),
-        ("session.sed=1", "did you mean 'seed'"),
+        ("session.seedd=1", "did you mean 'seed'"),
         ("nodes.scr.ticks=1", "did you mean 'src'"),
         ("session.seed", "PATH=VALUE"),
         ("=3", "PATH=VALUE"),
