@@ -30,7 +30,8 @@ SEEN_OR_NOT = (np.float32(0), np.float32(-np.inf))
 
 
 @cache
-def _frequencies(pairs: int) -> npt.NDArray[np.float64]:
+def frequencies(pairs: int) -> npt.NDArray[np.float64]:
+    """Radians a position of ``pairs`` rotated pairs, ``[pairs]``."""
     made = BASE ** (-np.arange(pairs, dtype=np.float64) / pairs)
     made.flags.writeable = False
     return made
@@ -38,7 +39,7 @@ def _frequencies(pairs: int) -> npt.NDArray[np.float64]:
 
 def rotary(positions: npt.NDArray[np.int64], width: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines ``[N, width / 4]`` float32 for int64 positions ``[N]``, for half of a head."""
-    angle = np.remainder(positions.astype(np.float64)[:, None] * _frequencies(width // 4), 2 * np.pi)
+    angle = np.remainder(positions.astype(np.float64)[:, None] * frequencies(width // 4), 2 * np.pi)
     return torch.from_numpy(np.cos(angle).astype(np.float32)), torch.from_numpy(np.sin(angle).astype(np.float32))
 
 
@@ -212,16 +213,17 @@ class Block(nn.Module):
         self.up = nn.Linear(width, feed_forward, bias=False)
         self.down = nn.Linear(feed_forward, width, bias=False)
 
-    def _feed(self, x: Tensor) -> Tensor:
+    def feed(self, x: Tensor) -> Tensor:
+        """Add the feed-forward layer's share, ``[..., width]``."""
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))  # type: ignore[no-any-return]
 
     def step(self, x: Tensor, state: State, at: RingStep) -> Tensor:
         """``[B, width] -> [B, width]``, one position."""
-        return self._feed(x + self.attention.step(self.norm1(x), state, at))
+        return self.feed(x + self.attention.step(self.norm1(x), state, at))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
         """``[B, T, width] -> [B, T, width]``, a crop."""
-        return self._feed(x + self.attention(self.norm1(x), cos, sin, mask))
+        return self.feed(x + self.attention(self.norm1(x), cos, sin, mask))
 
 
 class TemporalTransformer(nn.Module):

@@ -17,7 +17,7 @@ from audiolm.errors import InputError
 
 MOST = 1 << 20  # more than any vocabulary
 _WORD = 2**64 - 1
-_BUMPS = tuple((i * 0x9E3779B97F4A7C15 & _WORD, i * 0xBB67AE8584CAA73B & _WORD) for i in range(10))
+BUMPS = tuple((i * 0x9E3779B97F4A7C15 & _WORD, i * 0xBB67AE8584CAA73B & _WORD) for i in range(10))
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def philox(key0: int, key1: int, c0: int, c1: int) -> tuple[int, int, int, int]:
     The same words as ``numpy.random.Philox``, whose object costs five times as much to make as this in a busy process.
     """
     c2 = c3 = 0
-    for bump0, bump1 in _BUMPS:
+    for bump0, bump1 in BUMPS:
         low, high = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
         c0, c1, c2, c3 = (
             (high >> 64) ^ c1 ^ ((key0 + bump0) & _WORD),

@@ -13,7 +13,7 @@ Rows are forced (heard), sampled, or mixed. This module knows nothing of session
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,7 @@ from audiolm.streaming import State, assign
 
 Pattern = Literal["depth", "delay", "flat"]
 Pick = Callable[[Tensor, int], Tensor]  # logits [B, cardinality] and level -> tokens [B]
-Positions = npt.NDArray[np.int64]
-Advance = Callable[[Tensor, Positions], Tensor]  # inputs [B, width] and positions -> states
+Advance = Callable[[Tensor, Any], Tensor]  # inputs [B, width] and positions [B] -> states
 
 
 @dataclass(frozen=True)
@@ -212,20 +211,37 @@ class Stage(nn.Module):
             ``[B, levels]`` int64: the row's tokens.
         """
         guided = state["held"].shape[1] == 2
-        levels = self.spec.levels if levels is None else levels
-        pick = _picker(forced, is_forced, u, settings, guided)
+        pick = picker(forced, is_forced, u, settings, guided)
 
         def advance(x: Tensor, at: npt.NDArray[np.int64]) -> Tensor:
-            return self._advance(self._rows(x, cond, guided), state, at, active)
+            return self._advance(self.conditioned(x, cond, guided), state, at, active)
 
-        if self.spec.pattern == "flat":
-            tokens = self._flat_step(forced, pick, state["last"], advance, positions=positions, levels=levels)
-        else:
-            h = advance(self.tokens(state["last"]), positions)
-            tokens = self._emit(h, pick, 2 if guided else 1, levels) if levels else forced
-            tokens = torch.cat((tokens, forced[:, levels:]), 1) if 0 < levels < self.spec.levels else tokens
+        tokens = self.make_row(forced, pick, state["last"], advance, positions=positions, levels=levels, guided=guided)
         assign(state, "last", tokens, None if active is None else torch.from_numpy(active).to(tokens.device))
         return tokens
+
+    def make_row(
+        self,
+        forced: Tensor,
+        pick: Pick,
+        last: Tensor,
+        advance: Advance,
+        *,
+        positions: Any,
+        levels: int | None = None,
+        guided: bool = False,
+    ) -> Tensor:
+        """The tokens of a row ``[B, levels]``, for whoever keeps the state.
+
+        ``advance(inputs, positions)`` takes a temporal step, ``pick`` chooses tokens, ``last`` is the row before;
+        ``positions`` are numbers wherever ``advance`` wants them. The others are as in :meth:`step`.
+        """
+        levels = self.spec.levels if levels is None else levels
+        if self.spec.pattern == "flat":
+            return self._flat_step(forced, pick, last, advance, positions=positions, levels=levels)
+        h = advance(self.tokens(last), positions)
+        tokens = self._emit(h, pick, 2 if guided else 1, levels) if levels else forced
+        return torch.cat((tokens, forced[:, levels:]), 1) if 0 < levels < self.spec.levels else tokens
 
     def _emit(self, h: Tensor, pick: Pick, rows: int, levels: int) -> Tensor:
         """The first ``levels`` of a row of ``depth`` or ``delay`` from its temporal state."""
@@ -234,7 +250,7 @@ class Stage(nn.Module):
         return torch.stack([pick(head(h), q) for q, head in enumerate(self.heads[:levels])], -1)
 
     def _flat_step(
-        self, forced: Tensor, pick: Pick, last: Tensor, advance: Advance, *, positions: Positions, levels: int
+        self, forced: Tensor, pick: Pick, last: Tensor, advance: Advance, *, positions: Any, levels: int
     ) -> Tensor:
         """A frame of ``flat``: one temporal step a level, of which the first ``levels`` may be sampled."""
         n = self.spec.levels
@@ -244,7 +260,7 @@ class Stage(nn.Module):
             tokens.append(pick(self.heads[q](h), q) if q < levels else forced[:, q])
         return torch.stack(tokens[1:], -1)
 
-    def _rows(self, x: Tensor, cond: Tensor | None, guided: bool) -> Tensor:
+    def conditioned(self, x: Tensor, cond: Tensor | None, guided: bool) -> Tensor:
         """Add the conditioning; with guidance every slot becomes two rows, the second without conditioning."""
         x = x.repeat_interleave(2, 0) if guided else x
         if self.conditioning is None or cond is None:
@@ -307,7 +323,7 @@ class Stage(nn.Module):
         return torch.stack([head(h[:, :, q]) for q, head in enumerate(self.heads)], 2)
 
 
-def _picker(forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, guided: bool) -> Pick:
+def picker(forced: Tensor, is_forced: Tensor, u: Tensor, settings: SamplingTensors, guided: bool) -> Pick:
     """The choice of one level's tokens ``[B]`` from its logits, forced where heard."""
 
     def pick(logits: Tensor, q: int) -> Tensor:
