@@ -47,16 +47,16 @@ class Result:
 
     def line(self) -> str:
         """The figure as one line of JSON."""
-        return json.dumps(_rounded(asdict(self)))
+        return json.dumps(rounded(asdict(self)))
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Four significant digits: more would only be noise."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,8 @@ def hop(bursts: int, calls: int) -> Result:
     )  # fmt: skip
 
 
-def lane_work(nodes: int) -> Work:
-    """One call sends one frame through a lane."""
+def lane_work(nodes: int, frames: int = 1) -> Work:
+    """One call sends so many frames through a lane."""
     made = graph(nodes, packed=False)
     session = Session(made)
     session.prepare()
@@ -110,7 +110,8 @@ def lane_work(nodes: int) -> Work:
     frame = Frame.of("fine", TOKENS, position=0)
 
     def work() -> None:
-        first.put(frame)
+        for _ in range(frames):
+            first.put(frame)
         lane.turn()
         last.queue.clear()
 

@@ -1,0 +1,1 @@
+"""What runs inside the environments: each module measures one peer, or ours in its place."""
