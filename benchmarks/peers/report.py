@@ -68,7 +68,9 @@ def shown(value: float | None, unit: str) -> str:
 
 def times(value: float | None) -> str:
     """A ratio."""
-    return "" if value is None else f"{value:.2g}x" if value < 0.1 else f"{value:.2f}x"
+    if value is None:
+        return ""
+    return f"{value:.2g}x" if value < 0.1 else f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
 
 
 def replaced(page: str, section: str) -> str:
