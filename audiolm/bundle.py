@@ -220,6 +220,7 @@ def load_bundle(name_or_path: str | Path) -> Parts:
         parts = _build(config)
     for name in FILES:
         _load_part(root / f"{name}.safetensors", config["checksums"], _part(parts, name))
+    parts.fingerprint = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     return parts
 
 

@@ -73,6 +73,8 @@ class Engine:
         prepare_thread()
         with torch.inference_mode():
             self._states: dict[str, State] = {name: self._fresh(name, slots) for name in parts.names}
+            for name, state in self._states.items():
+                self.compute.bind(name, state)
         self._sampling = {name: [parts.sampling[name]] * slots for name in parts.stages}
         self._tensors = {name: self.compute.settings(settings) for name, settings in self._sampling.items()}
 

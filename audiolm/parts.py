@@ -21,6 +21,9 @@ PAPER_SAMPLING = {"semantic": Sampling(0.6), "coarse": Sampling(0.8), "fine": Sa
 class Parts:
     """A whole model.
 
+    Attributes:
+        fingerprint: says the same of the same weights; empty when nobody knows.
+
     Raises:
         ConfigError: the parts do not fit each other.
     """
@@ -30,6 +33,7 @@ class Parts:
     stages: Mapping[str, Stage]
     sampling: Mapping[str, Sampling] = field(default_factory=lambda: dict(PAPER_SAMPLING))
     name: str = "unnamed"
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         config = self.codec.config

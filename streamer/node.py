@@ -70,7 +70,7 @@ class Build:
     Attributes:
         name: the node's name in the config.
         bundle: name or path of the bundle, or None.
-        engine: name of the engine.
+        engine: name of the engine; what `auto` turned out to be stands in `shared["engine"]` once a model is loaded.
         session: the session section of the config, as the defaults of every session.
         slots: how many sessions the graph should be ready for.
         base: folder that relative paths of the config start from.
@@ -82,7 +82,7 @@ class Build:
 
     name: str
     bundle: str | None = None
-    engine: str = "torch"
+    engine: str = "auto"
     session: SessionInfo = field(default_factory=SessionInfo)
     slots: int = 1
     base: str = "."

@@ -230,14 +230,15 @@ class Session:
 
     def _environment(self) -> dict[str, str | int | None]:
         """Where equality to the bit holds: the same processor type, versions, engine, bundle and slot count."""
-        config = self.graph.plan.loaded.config
+        config, builds = self.graph.plan.loaded.config, self.graph.plan.builds.values()
+        engines = (build.shared.get("engine") for build in builds)
         return {
             "machine": platform.machine(),
             "python": platform.python_version(),
             "numpy": np.__version__,
             "torch": _version("torch"),
-            "slots": max(build.slots for build in self.graph.plan.builds.values()),
-            "engine": config.engine,
+            "slots": max(build.slots for build in builds),
+            "engine": next(filter(None, engines), config.engine),
             "bundle": config.bundle,
         }
 

@@ -182,7 +182,7 @@ class Config(Settings):
 
     version: Literal[1] = Field(default=1, description="of this format")
     bundle: Text | None = Field(default=None, description="name or path of the model bundle")
-    engine: Text = Field(default="torch", description="what runs the model")
+    engine: Text = Field(default="auto", description="what runs the model: auto, torch, onnx, onnx-int8, cuda")
     session: SessionSettings = Field(default_factory=SessionSettings)
     nodes: dict[Name, NodeSettings] = Field(default_factory=dict)
     edges: list[Edge] = Field(default_factory=list)

@@ -20,6 +20,7 @@ from audiolm.tiny import tiny_parts
 
 RATE = 16_000
 IN_REAL_TIME = ("live", "web/browser")  # folders whose tests have a sound card or a browser run beside them
+os.environ.setdefault("AUDIOLM_ENGINE", "torch")  # the reference; tests of other engines name them
 torch.set_num_threads(1)  # bits depend on it, and a busy neighbour makes two threads slower than one
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ class Compute(ABC):
         device: where the states live.
     """
 
-    name: ClassVar[str]
+    name: str
     device: torch.device = torch.device("cpu")
 
     def __init__(self, parts: Parts) -> None:
@@ -39,6 +39,9 @@ class Compute(ABC):
         if part in self.parts.stages:
             return self.parts.stages[part].init_state(slots, guided)
         return self.parts.module(part).init_state(slots)
+
+    def bind(self, part: str, state: State) -> None:
+        """Told once for each part which state will be stepped, before the first step: time to prepare."""
 
     def settings(self, sampling: Sequence[Sampling]) -> SamplingTensors:
         """How the slots sample, where this engine wants it."""
@@ -54,3 +57,10 @@ class Compute(ABC):
     @abstractmethod
     def row(self, stage: str, batch: RowBatch, state: State, settings: SamplingTensors, active: Mask | None) -> Array:
         """One row of a stage: tokens ``[slots, levels]`` int64, changing ``state`` in place."""
+
+    @abstractmethod
+    def teach(self, stage: str, tokens: Array, cond: Array | None) -> Array:
+        """Teacher-forced logits ``[T, levels, cardinality]`` of the first ``T`` rows of a stream, as this engine has them.
+
+        ``tokens`` ``[T, levels]`` and ``cond`` ``[T, cond_levels]`` int64. It is for comparisons: no state changes.
+        """

@@ -1,7 +1,5 @@
 """The reference: the parts' own torch modules, operation by operation."""
 
-from typing import ClassVar
-
 import torch
 
 from audiolm.compute.base import Array, Compute, Mask
@@ -13,7 +11,7 @@ from audiolm.streaming import State
 class TorchCompute(Compute):
     """Eager torch on the CPU in float32."""
 
-    name: ClassVar[str] = "torch"
+    name = "torch"
 
     def step(self, part: str, x: Array, state: State, active: Mask | None) -> Array:
         """One step of the encoder, tokenizer or decoder."""
@@ -36,3 +34,10 @@ class TorchCompute(Compute):
             levels=batch.levels,
         ).numpy()
         return out
+
+    @torch.inference_mode()
+    def teach(self, stage: str, tokens: Array, cond: Array | None) -> Array:
+        """Teacher-forced logits, by the parallel twin of the steps."""
+        given = None if cond is None else torch.from_numpy(cond)[None]
+        logits: Array = self.parts.stages[stage](torch.from_numpy(tokens)[None], given)[0].numpy()
+        return logits

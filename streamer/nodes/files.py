@@ -266,7 +266,7 @@ def settings_of(ctx: SessionInfo, build: Build) -> dict[str, Any]:
     """What repeats this sound: the session's settings and `ctx.extra["settings"]`; names of files, never paths."""
     known = {
         "bundle": Path(build.bundle).name if build.bundle else None,
-        "engine": build.engine,
+        "engine": build.shared.get("engine", build.engine),
         "mode": ctx.mode,
         "seed": ctx.seed,
         "seconds": ctx.seconds,

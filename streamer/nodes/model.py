@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from audiolm.bundle import load_bundle, read_config
+from audiolm.compute.choose import make_compute, resolve
 from audiolm.engine import Engine, prepare_thread
 from audiolm.errors import AudioLMError, EngineError
 from audiolm.parts import Parts
@@ -37,10 +38,14 @@ class ModelSettings(Settings):
 
 @dataclass
 class Shared:
-    """One loaded model of a graph: its parts, its engine, and the slot of each session with how many nodes hold it."""
+    """One loaded model of a graph: its parts, its engine, and the slot of each session with how many nodes hold it.
+
+    ``name`` is the engine's; what a graph's engine turned out to be stands in ``Build.shared["engine"]``.
+    """
 
     parts: Parts
     slots: int
+    name: str
     guided: set[str] = field(default_factory=set)
     held: dict[str, tuple[int, int]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -50,7 +55,7 @@ class Shared:
     def engine(self) -> Engine:
         """The engine; made when the first session opens, since by then every node has said whether it is guided."""
         if self.made is None:
-            self.made = Engine(self.parts, self.slots, self.guided)
+            self.made = Engine(self.parts, self.slots, self.guided, make_compute(self.name, self.parts))
         return self.made
 
     def acquire(self, session: str) -> int:
@@ -101,14 +106,16 @@ def shared_model(config: ModelSettings, build: Build) -> Shared:
     Raises:
         ConfigError: the bundle cannot be used, or the engine is unknown.
     """
-    if build.engine != "torch":
-        raise ConfigError(f"unknown engine {build.engine!r}; this version has: torch", path="engine")
+    try:
+        build.shared["engine"] = resolve(build.engine)
+    except AudioLMError as error:
+        raise ConfigError(str(error), path="engine") from error
     name = bundle_of(config, build)
     models: dict[str, Shared] = build.shared.setdefault("models", {})
     if name not in models:
         prepare_thread()
         try:
-            models[name] = Shared(load_bundle(name), build.slots)
+            models[name] = Shared(load_bundle(name), build.slots, build.shared["engine"])
         except AudioLMError as error:
             raise ConfigError(str(error)) from error
     return models[name]

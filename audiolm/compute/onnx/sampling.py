@@ -17,6 +17,7 @@ class Draw:
 
     def __init__(self, g: Graph, levels: int, cardinality: int, *, guided: bool) -> None:
         self.g, self.levels, self.cardinality, self.guided = g, levels, cardinality, guided
+        self.logits: list[str] = []  # of the levels that were drawn, [B, cardinality] each
         self.u = g.split(g.input("u", ("B", levels)), *[1] * levels)
         self.forced = g.split(g.input("forced", ("B", levels), np.int64), *[1] * levels)
         self.divisor = g.input("divisor", ("B", 1))
@@ -29,6 +30,7 @@ class Draw:
         """The token ``[B, 1]`` of a level: the forced one, else a draw from ``logits`` ``[R, cardinality]``."""
         g = self.g
         logits = self._guide(logits) if self.guided else logits
+        self.logits.append(logits)
         scaled = g.op("Div", logits, self.divisor)
         scaled = g.choose(self.truncated, lambda: self._truncate(scaled), lambda: scaled)
         total = g.op("CumSum", g.op("Softmax", scaled, axis=-1), g.constant(1, np.int64))

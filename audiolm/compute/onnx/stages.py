@@ -85,8 +85,11 @@ def _rotated(g: Graph, x: str, turn: list[str], width: int) -> str:
 # -- a row's tokens --
 
 
-def row_graph(stage: Stage, precision: Precision, levels: int, *, guided: bool) -> bytes:
-    """``h`` ``[R, width]`` and what a draw needs (:mod:`sampling`) -> ``tokens`` ``[B, levels]``."""
+def row_graph(stage: Stage, precision: Precision, levels: int, *, guided: bool, teacher: bool = False) -> bytes:
+    """``h`` ``[R, width]`` and what a draw needs (:mod:`sampling`) -> ``tokens`` ``[B, levels]``.
+
+    A ``teacher`` also gives ``logits`` ``[B, levels, cardinality]``.
+    """
     g, spec = Graph(precision), stage.spec
     h = g.input("h", ("R", spec.width))
     draw = Draw(g, levels, spec.cardinality, guided=guided)
@@ -96,6 +99,9 @@ def row_graph(stage: Stage, precision: Precision, levels: int, *, guided: bool) 
         chosen = _frame(g, stage.depth, h, draw, levels)
     tokens = chosen[0] if levels == 1 else g.op("Concat", *chosen, axis=1)
     g.output("tokens", tokens, ("B", levels), np.int64)
+    if teacher:
+        each = [g.reshape(logits, -1, 1, spec.cardinality) for logits in draw.logits]
+        g.output("logits", g.op("Concat", *each, axis=1), ("B", levels, spec.cardinality))
     return g.model()
 
 

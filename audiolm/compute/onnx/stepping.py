@@ -14,7 +14,8 @@ from audiolm.attention import Ring
 from audiolm.compute.base import Mask
 from audiolm.compute.onnx.running import Arrays, Bound
 from audiolm.rows import RowBatch
-from audiolm.sampler import SamplingTensors
+from audiolm.runner import Row
+from audiolm.sampler import Sampling, SamplingTensors
 from audiolm.stage import Stage
 from audiolm.streaming import State
 
@@ -87,6 +88,18 @@ class StageSteps:
         if levels == self.spec.levels:
             return tokens.copy()
         return np.concatenate((tokens, batch.forced[:, levels:]), 1)
+
+    def teach(self, tokens: np.ndarray[Any, Any], cond: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
+        """Logits ``[T, levels, cardinality]`` of forced rows ``[T, levels]`` of a fresh stream, by a teacher's graph."""
+        settings, levels = SamplingTensors([Sampling()]), self.spec.levels
+        out = np.empty((*tokens.shape, self.spec.cardinality), np.float32)
+        for i, forced in enumerate(tokens):
+            row = Row(i, None if cond is None else cond[i], forced, np.ones(levels, np.bool_), None)
+            batch = RowBatch(self.spec, 1, {0: row})
+            batch.levels = levels
+            self.row(batch, settings, None)
+            out[i] = self.rows[levels].outputs["logits"][0]
+        return out
 
 
 def look(ring: Ring, held: Tensor, positions: np.ndarray[Any, Any], on: Mask | None, x: Arrays) -> Any:
