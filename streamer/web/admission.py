@@ -6,7 +6,7 @@ It counts; it knows neither sockets nor sessions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from streamer.web.limits import Limits
@@ -20,10 +20,11 @@ class Admission:
         playing: visitors that have a place.
         lobby: sockets that have not said hello yet.
         closing: the server ends; nobody comes in any more.
+        crowded: whether the machine is too slow for those who are in: then nobody else comes in until it is not.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, crowded: Callable[[], bool] = bool) -> None:
+        self.limits, self.crowded = limits, crowded
         self.playing = 0
         self.lobby = 0
         self.closing = False
@@ -74,6 +75,9 @@ class Admission:
         if self.full:
             text = f"all {self.limits.sessions} places are taken now; try again in a moment"
             raise Closed("full", text, **counts)
+        if self.crowded():
+            text = "the computer is too slow for one more visitor now; try again in a moment"
+            raise Closed("busy", text, **counts)
         own, most = self._by_address[address], self.limits.per_address
         if most is not None and own >= most:
             raise Closed("full", f"{own} of {most} visits from your address are open; close one of them", **counts)

@@ -11,6 +11,7 @@ from streamer.metrics import Metrics, Ring
 TICK_BUCKETS: Final = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.12, 0.2, 0.5, 1.0)
 LATENCY_BUCKETS: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0, 2.0)
 LATENCIES: Final = ("decision_to_sound", "speech_end_to_sound", "stop_to_silence")
+LOAD: Final = ("load.late_ticks", "load.tokens_left_out")  # as `streamer.load` counts
 
 
 class Meters:
@@ -34,6 +35,9 @@ class Meters:
         self.ticks = Counter("streamer_ticks", "Ticks of sound given out", registry=own)
         self.generated = Counter("streamer_generated_seconds", "Seconds of generated sound", registry=own)
         self.heard = Counter("streamer_heard_seconds", "Seconds of heard sound given out", registry=own)
+        self.rung = Gauge("streamer_load_rung", "What is left out, 0 nothing to 5 new visitors too", registry=own)
+        self.late = Counter("streamer_late_ticks", "Ticks made after their deadline", registry=own)
+        self.tokens = Counter("streamer_left_out_tokens", "Fine tokens not made, to be in time", registry=own)
         self.underruns = Counter("streamer_page_underruns", "Underruns that pages reported", registry=own)
         self.page_buffer = Histogram(
             "streamer_page_buffer_seconds", "Sound that pages hold", buckets=LATENCY_BUCKETS, registry=own
@@ -92,6 +96,7 @@ class Tally:
     def __init__(self, meters: Meters, metrics: Metrics) -> None:
         self.meters, self.metrics = meters, metrics
         self._audio = self._generated = 0
+        self._load = dict.fromkeys(LOAD, 0)
         self._readers: dict[str, Reader] = {}
 
     def update(self) -> None:
@@ -102,6 +107,10 @@ class Tally:
         meters.generated.inc((generated - self._generated) / 16_000)
         meters.heard.inc(max(0, audio - self._audio - (generated - self._generated)) / 16_000)
         self._audio, self._generated = audio, generated
+        for name, counter in zip(LOAD, (meters.late, meters.tokens), strict=True):
+            count = metrics.counters.get(name, 0)
+            counter.inc(count - self._load[name])
+            self._load[name] = count
         for value in self._new("ticks", metrics.ticks):
             meters.tick_time.observe(value)
         for node, ring in list(metrics.rings.items()):

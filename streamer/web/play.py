@@ -98,6 +98,11 @@ class Player:
         values = {**values, "muted": self.muted}
         return loading(values) if self._health is None else self._health.frame(values)
 
+    @property
+    def rung(self) -> int:
+        """How much is left out of the session that runs, see `streamer.load`; 0 without one."""
+        return 0 if self._session is None or self._session.status != "running" else self._session.info.load.rung
+
     # -- sessions -------------------------------------------------------------------------------------------------
 
     async def play(self, values: Mapping[str, Any]) -> None:

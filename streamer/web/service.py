@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from streamer import memory
 from streamer.errors import StreamerError
+from streamer.load import TOP, WORDS
 from streamer.web.admission import Admission
 from streamer.web.limits import Limits
 from streamer.web.meters import Meters
@@ -19,7 +20,11 @@ FAREWELL: Final = 0.6  # seconds that visitors have to hear that the server ends
 
 
 class Guest(Protocol):
-    """A visitor, as far as the end of the server concerns it."""
+    """A visitor, as far as the load and the end of the server concern it."""
+
+    @property
+    def rung(self) -> int:
+        """How much is left out of its session now, see `streamer.load`."""
 
     def end(self, text: str) -> None:
         """Say so and leave."""
@@ -41,11 +46,16 @@ class Service:
 
     def __init__(self, rooms: Rooms, access: Access | None = None, limits: Limits | None = None) -> None:
         self.rooms, self.access, self.limits = rooms, access or Access(), limits or Limits()
-        self.meters, self.admission = Meters(), Admission(self.limits)
+        self.meters, self.admission = Meters(), Admission(self.limits, lambda: self.rung == TOP)
         self.visitors: set[Guest] = set()
         self.failed: StreamerError | None = None
         self.warmed = asyncio.Event()
         self._empty = asyncio.Event()
+
+    @property
+    def rung(self) -> int:
+        """The most that is left out of a visitor's session now, see `streamer.load`."""
+        return max((visitor.rung for visitor in self.visitors), default=0)
 
     @contextmanager
     def present(self, visitor: Guest) -> Iterator[None]:
@@ -81,7 +91,9 @@ class Service:
         """Whether visitors can play, else why not, as plain data."""
         why = self._why_not()
         counts = {"sessions": self.admission.playing, "limit": self.limits.sessions, "full": self.admission.full}
-        return {"ready": why is None, "why": why, **counts, "loaded": self.rooms.loaded}
+        left_out = WORDS[self.rung] if self.rung else None
+        load = {"left_out": left_out, "crowded": self.admission.crowded()}
+        return {"ready": why is None, "why": why, **counts, **load, "loaded": self.rooms.loaded}
 
     def _why_not(self) -> str | None:
         if self.admission.closing:
@@ -96,5 +108,6 @@ class Service:
         meters.sessions.set(admission.playing)
         meters.limit.set(self.limits.sessions)
         meters.lobby.set(admission.lobby)
+        meters.rung.set(self.rung)
         meters.ready.set(self._why_not() is None)
         return meters.text()

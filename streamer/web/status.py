@@ -34,6 +34,7 @@ class Health:
             "rtf": self._load(),
             "tick_p50": ticks["p50"],
             "tick_p99": ticks["p99"],
+            "left_out": self.session.info.load.words,
             "inbox": len(link.inbox),
             "outbox": len(link.outbox),
             "dropped_in": link.inbox.dropped,

@@ -84,6 +84,11 @@ class Visitor:
             raise
         await self._close(code)
 
+    @property
+    def rung(self) -> int:
+        """How much is left out of its session now."""
+        return self.player.rung
+
     def end(self, text: str) -> None:
         """The server ends: say so, then leave."""
         self._farewell = Closed(ENDING, text)

@@ -156,7 +156,10 @@ async def test_health_says_ready_and_who_is_here(serve):
     server = await serve(sessions=1)
     answer = await server.get("/healthz")
     assert answer.status_code == 200
-    assert answer.json() == {"ready": True, "why": None, "sessions": 0, "limit": 1, "full": False, "loaded": ["tiny"]}
+    assert answer.json() == {
+        "ready": True, "why": None, "sessions": 0, "limit": 1, "full": False, "left_out": None, "crowded": False,
+        "loaded": ["tiny"],
+    }  # fmt: skip
     await (await server.connect()).hello()
     assert (await server.get("/healthz")).json()["full"] is True
 

@@ -62,7 +62,8 @@ export const MODES = {
 };
 
 /** What is worth more than the usual hint, if anything. */
-export function noteOf({ left_s: left, rtf }) {
+export function noteOf({ left_s: left, left_out: without, rtf }) {
   if (left != null && left < 60) return `This visit ends in ${Math.ceil(left / 5) * 5} seconds.`;
+  if (without) return `The server's computer is too slow at the moment, so it leaves out ${without}.`;
   return rtf > 1 ? "The server's computer cannot keep up at the moment; there will be gaps." : undefined;
 }
