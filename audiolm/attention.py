@@ -238,13 +238,14 @@ class TemporalTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.ring = Ring(window, sinks, heads, width // heads)
 
-    def _blocks(self) -> Iterator[tuple[int, Block]]:
+    def layers(self) -> Iterator[tuple[int, Block]]:
+        """The blocks with their numbers."""
         return ((i, block) for i, block in enumerate(self.blocks) if isinstance(block, Block))
 
     def init_state(self, slots: int) -> State:
         """Fresh streams."""
         state: State = {"held": self.ring.init_positions(slots)}
-        for i, block in self._blocks():
+        for i, block in self.layers():
             state |= {f"{key}.{i}": value for key, value in block.attention.init_state(slots).items()}
         return state
 
@@ -253,7 +254,7 @@ class TemporalTransformer(nn.Module):
     ) -> Tensor:
         """``[B, width] -> [B, width]``, one position each."""
         at = self.ring.begin(state["held"], positions, active, x.device)
-        for i, block in self._blocks():
+        for i, block in self.layers():
             x = block.step(x, {"k": state[f"k.{i}"], "v": state[f"v.{i}"]}, at)
         return self.norm(x)  # type: ignore[no-any-return]
 

@@ -72,8 +72,12 @@ def nested(states: Mapping[str, State]) -> State:
 
 
 def save_slot(state: State, slot: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Copy one slot out as arrays without the slot dimension."""
-    return {key: value[slot].detach().cpu().numpy().copy() for key, value in state.items()}
+    """Copy one slot out as arrays without the slot dimension; bfloat16, which numpy has not, as float32."""
+    return {key: value[slot].detach().to(_numpy_type(value)).cpu().numpy().copy() for key, value in state.items()}
+
+
+def _numpy_type(value: Tensor) -> torch.dtype:
+    return torch.float32 if value.dtype == torch.bfloat16 else value.dtype
 
 
 def load_slot(state: State, slot: int, saved: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -96,7 +100,7 @@ def check_slot(state: State, slot: int, saved: Mapping[str, np.ndarray[Any, Any]
         )
     for key, value in saved.items():
         target = state[key][slot]
-        wanted = (tuple(target.shape), str(target.dtype).removeprefix("torch."))
+        wanted = (tuple(target.shape), str(_numpy_type(target)).removeprefix("torch."))
         got = (tuple(np.shape(value)), str(np.asarray(value).dtype))
         if got != wanted:
             raise ValueError(f"saved state {key!r} is {got[1]} {got[0]}, this model needs {wanted[1]} {wanted[0]}")

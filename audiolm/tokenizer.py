@@ -12,7 +12,6 @@ normalization is LayerNorm throughout.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -212,22 +211,26 @@ class SemanticTokenizer(StreamingModule):
 
     def step(self, x: Tensor, state: State, active: Tensor | None = None) -> Tensor:
         """One tick: ``[B, tick]`` float32 ``-> [B]`` int64, the token of ``lookahead`` ticks ago or -1."""
+        stacked = self.next_features(x, state, active)
+        # Positions count the tokens, so they come from the state; the copy to the host is free on the CPU.
+        positions = (state["heard"] - self.config.lookahead).cpu()
+        assign(state, "heard", state["heard"] + 1, active)
+        ready = positions >= 0 if active is None else (positions >= 0) & active.cpu()
+        on = None if bool(ready.all()) else ready.numpy()
+        at = self.ring.begin(state["held"], positions.clamp_min(0).numpy(), on, x.device)
+        return torch.where(ready.to(x.device), self.assign_clusters(self.run(stacked, state, at)), -1)
+
+    def next_features(self, x: Tensor, state: State, active: Tensor | None) -> Tensor:
+        """One tick ``[B, tick]`` to what the encoder takes, ``[B, stacked]``."""
         features = self.mel.step(x, {"past": state["mel"]}, active).flatten(1)
         if self.pitch is not None:
             features = torch.cat((features, self.pitch.step(x, {"past": state["pitch"]}, active)[:, 0]), 1)
         stacked = torch.cat((state["features"], features[:, None]), 1)
         assign(state, "features", stacked[:, 1:], active)
-        # Positions count the tokens, so they come from the state; the copy to the host is free on the CPU.
-        positions = (state["heard"] - self.config.lookahead).cpu()
-        assign(state, "heard", state["heard"] + 1, active)
-        ready = positions >= 0 if active is None else (positions >= 0) & active.cpu()
-        on = None if bool(ready.all()) else ready
-        y = self._run(stacked.flatten(1), state, positions.clamp_min(0).numpy(), on)
-        return torch.where(ready.to(y.device), self.assign_clusters(y), -1)
+        return stacked.flatten(1)
 
-    def _run(self, x: Tensor, state: State, positions: npt.NDArray[np.int64], on: Tensor | None) -> Tensor:
-        """The blocks, for one token in the slots that are ``on``."""
-        at = self.ring.begin(state["held"], positions, None if on is None else on.numpy(), x.device)
+    def run(self, x: Tensor, state: State, at: RingStep) -> Tensor:
+        """The blocks, for one token each ``[B, stacked] -> [B, width]``, in the slots that ``at`` says."""
         y: Tensor = self.encoder.project(x)
         for i, block in enumerate(self._blocks()):
             y = block.step(y, {"k": state[f"k.{i}"], "v": state[f"v.{i}"], "past": state[f"past.{i}"]}, at, at.active)
