@@ -1,13 +1,14 @@
-"""What takes the place of frames that were lost on the way: the last one again, sound fading. Pure numpy.
+"""What takes the place of what is lost on the way, or late: tokens again, sound back and forth, fading. Pure numpy.
 
 Only for what is live: where nothing may be lost, nothing is made up.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.frame import ACOUSTIC, AUDIO, FINE, LAST, TURN, Frame
 
@@ -37,9 +38,26 @@ def conceal(last: Frame, until: int, most: int = MOST) -> list[Frame]:
     ]
 
 
+def continued(past: npt.NDArray[Any], count: int, length: int, begin: int = 0) -> npt.NDArray[np.float64]:
+    """Sound that goes on from `past` `[n]`: its mirror, then itself, then its mirror, fading from 1 to 0.
+
+    It begins with the value that was last heard, has the colour of the sound, and no seam anywhere. It needs no pitch.
+
+    Args:
+        past: what was heard last, at least one sample.
+        count: samples to make.
+        length: samples from the beginning until there is nothing.
+        begin: the first sample to make, counted from there.
+    """
+    at = begin + np.arange(count)
+    place = at % (2 * len(past))
+    back = np.where(place < len(past), len(past) - 1 - place, place - len(past))
+    return past[back] * np.maximum(0.0, 1 - (at + 1) / length)
+
+
 def _payload(last: Frame, i: int, most: int) -> bytes:
-    """Tokens as they are; sound from 1 to 0 over all frames that could follow."""
+    """Tokens as they are; sound fades over all frames that could follow."""
     if last.kind != AUDIO:
         return last.payload
-    fade = 1 - (i + np.arange(1, last.shape[0] + 1) / last.shape[0]) / most
-    return (last.array * fade).astype(last.array.dtype).tobytes()
+    count = last.shape[0]
+    return continued(last.array, count, most * count, i * count).astype(last.array.dtype).tobytes()

@@ -3,10 +3,11 @@
 Knows no clock, no thread and no device: whoever shares it between threads holds a lock round each call.
 
 A turn begins when `prime` samples are there, or when its end is known. It fades in over 5 ms. Where sound stops, at the
-end of a turn, in an underrun and at an interruption, 5 ms are added after the last sample that was played: the last
-5 ms mirrored in time, faded out. The mirror begins with the value that was last heard and has the colour of the sound.
-Repeating the last pitch period instead would need a pitch, which a chord has not, and most periods are longer than the
-fade. Apart from the fade-in and what `lost` counts, every sample is played once, unchanged.
+end of a turn and at an interruption, 5 ms are added after the last sample that was played: the last 5 ms mirrored in
+time, faded out. The mirror begins with the value that was last heard and has the colour of the sound. Repeating the
+last pitch period instead would need a pitch, which a chord has not, and most periods are longer than the fade. In an
+underrun the last 40 ms go on back and forth and fade over 200 ms (`streamer.conceal`), until enough waits again: then
+the sound is faded into. Apart from fades and what `lost` counts, every sample is played once, unchanged.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FADE", "JitterBuffer", "Samples"]
+from streamer.conceal import continued
+
+__all__ = ["CONCEALED", "FADE", "JitterBuffer", "Samples"]
 
 Samples = NDArray[np.float32]
 FADE = 80  # samples of every fade: 5 ms at 16 kHz
+PAST = 640  # samples that an underrun is concealed with
+CONCEALED = 3200  # samples after which that has faded out
 _UP: Samples = (0.5 - 0.5 * np.cos(np.pi * (np.arange(FADE) + 0.5) / FADE)).astype(np.float32)
 _DOWN: Samples = _UP[::-1].copy()
 
@@ -37,6 +42,7 @@ class JitterBuffer:
         lost: samples skipped because more than `most` waited.
         stale: samples of an older epoch, refused or dropped by an interruption.
         underruns: times that a turn had nothing to play before its end.
+        concealed: samples that were made up in underruns.
         begun: times that sound began, after silence of any cause.
         begun_at: where it began the last time, in samples taken since the start.
         taken: samples given out in all, with fades and silence; never begins again.
@@ -50,13 +56,16 @@ class JitterBuffer:
         self.prime, self.most = prime, most
         self.epoch = 0
         self.put_samples = self.played = self.lost = self.stale = self.underruns = self.begun = 0
+        self.concealed = 0
         self.taken = self.begun_at = 0
         self._queue: Samples = np.zeros(0, np.float32)
         self._ends: list[int] = []  # where turns end, counted from the beginning of the queue, rising
         self._playing = False
         self._risen = FADE  # samples of the fade-in that are done
-        self._tail: Samples = self._queue  # what is left of a fade-out
-        self._past: Samples = np.zeros(FADE, np.float32)  # what was given out last
+        self._tail: Samples = self._queue  # what is left of a fade-out, or of what is made up
+        self._made_up = False  # the tail is of an underrun: sound that comes is faded into
+        self._over: Samples = self._queue  # what of the tail is faded out over the sound that has come
+        self._past: Samples = np.zeros(PAST, np.float32)  # what was given out last
 
     @property
     def level(self) -> int:
@@ -94,7 +103,7 @@ class JitterBuffer:
         made = np.zeros(count, np.float32)
         filled = 0
         while filled < count:
-            if len(self._tail):
+            if len(self._tail) and not (self._made_up and self.ready):
                 filled += self._take_tail(made[filled:])
             elif self._playing and self._here:
                 filled += self._take_sound(made[filled:])
@@ -112,6 +121,8 @@ class JitterBuffer:
         """The turn is complete: what waits is played to its end, however little it is."""
         if self._playing or self.level:
             self._ends = [*self._ends, self.level] if self.level not in self._ends else self._ends
+        else:
+            self._cut()
 
     def interrupt(self, epoch: int) -> None:
         """Fade out at once (within 5 ms) and drop what waits, if `epoch` is newer than what waits."""
@@ -127,12 +138,14 @@ class JitterBuffer:
         self._ends = [0] if self._playing else []
         if self._playing:
             self._stop(self._past)
+        self._cut()
 
     def restart(self) -> None:
         """Begin a new stream at epoch 0; a fade of the old one goes on, and the counters begin again."""
         self.drop()
         self.epoch = 0
         self.put_samples = self.played = self.lost = self.stale = self.underruns = self.begun = 0
+        self.concealed = 0
 
     @property
     def _here(self) -> int:
@@ -142,29 +155,43 @@ class JitterBuffer:
     def _begin(self, position: int) -> None:
         self._playing, self._risen, self.begun_at = True, 0, position
         self.begun += 1
+        self._cut()
+        self._over, self._tail = self._tail, self._tail[:0]
+
+    def _cut(self) -> None:
+        """What is made up ends here: fade it out."""
+        if self._made_up:
+            self._tail = self._tail[:FADE] * _DOWN[: len(self._tail)]
+            self._made_up = False
 
     def _stop(self, past: Samples) -> None:
-        """The end of a turn has come, or an underrun: mirror and fade what was given out last, `past [FADE]`."""
-        self.underruns += 0 if self._ends else 1
+        """The end of a turn has come, or an underrun: go on from what was given out last, `past [PAST]`, and fade."""
+        self._made_up = not self._ends
+        self.underruns += self._made_up
         self._ends = self._ends[1:]
         self._playing = False
-        self._tail = past[::-1] * _DOWN
+        if self._made_up:
+            self._tail = continued(past, CONCEALED, CONCEALED).astype(np.float32)
+        else:
+            self._tail = past[: -FADE - 1 : -1] * _DOWN
 
     def _after(self, made: Samples) -> Samples:
-        """The last `FADE` samples once `made` is given out."""
-        return np.concatenate([self._past, made])[-FADE:]
+        """The last `PAST` samples once `made` is given out."""
+        return np.concatenate([self._past, made])[-PAST:]
 
     def _take_tail(self, out: Samples) -> int:
         count = min(len(out), len(self._tail))
         out[:count] = self._tail[:count]
         self._tail = self._tail[count:]
+        self.concealed += count if self._made_up else 0
         return count
 
     def _take_sound(self, out: Samples) -> int:
         count = min(len(out), self._here)
         out[:count] = self._queue[:count]
-        rise = _UP[self._risen : self._risen + count]
+        rise, over = _UP[self._risen : self._risen + count], self._over[self._risen : self._risen + count]
         out[: len(rise)] *= rise
+        out[: len(over)] += over
         self._risen += len(rise)
         self._advance(count)
         self.played += count

@@ -57,6 +57,7 @@ class Note:
         level_db: of the last 40 ms that were handed on, in dBFS, at least -100.
         ppm: how much faster the maker's clock is than the device's, as learnt so far.
         underruns: times that nothing came in time. late: times that this thread did not fill the ring in time.
+        concealed: samples made up where nothing came in time.
         lost: samples skipped because too much waited, or discarded because the device was away.
         began, silent: instants of `time.perf_counter` at which sound begins or has ended at the device; None: did not.
     """
@@ -66,6 +67,7 @@ class Note:
     ppm: float
     underruns: int
     late: int
+    concealed: int
     lost: int
     began: float | None = None
     silent: float | None = None
@@ -142,7 +144,7 @@ class Pump:
             waits=self._waits(), level_db=max(SILENCE_DB, 10 * float(np.log10(power))) if power > 0 else SILENCE_DB,
             ppm=0.0 if self._control is None else self._control.clock_ppm,
             underruns=self.buffer.underruns, late=self.device.underruns - self._late,
-            lost=self.buffer.lost + self._discarded, began=began, silent=silent,
+            concealed=self.buffer.concealed, lost=self.buffer.lost + self._discarded, began=began, silent=silent,
         )  # fmt: skip
 
     # -- its thread -------------------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ class _Voice:
         metrics.gauge(f"{name}.drift_ppm", note.ppm)
         metrics.counters[f"{name}.underruns"] = note.underruns
         metrics.counters[f"{name}.late_blocks"] = note.late
+        metrics.counters[f"{name}.concealed_samples"] = note.concealed
         metrics.counters[f"{name}.lost_samples"] = note.lost
         if note.began is not None and self.generated:
             self._since("decided_continue", "decision_to_sound", note.began)
@@ -102,8 +103,8 @@ class SpeakerSink(Sink):
     Control: `interrupt` fades out what plays and drops what waits of older epochs; `monitor` (`on`: bool); `gain`
     (`value`: 0 to 4, a factor beside `volume_db`, reached smoothly; it lasts until another session begins).
     Metrics: gauges `device`, `connected`, `level_db`, `buffer_ms`, `drift_ppm`; counters `underruns`, `late_blocks`,
-    `lost_samples`, `not_finite`, `refused_controls`; latencies `decision_to_sound`, `speech_end_to_sound`,
-    `stop_to_silence`, until the sound leaves the device as far as the device tells its own delay.
+    `concealed_samples`, `lost_samples`, `not_finite`, `refused_controls`; latencies `decision_to_sound`,
+    `speech_end_to_sound`, `stop_to_silence`, until the sound leaves the device as far as that tells its own delay.
     """
 
     type_name: ClassVar[str] = "speaker"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamer.conceal import conceal
+from streamer.conceal import conceal, continued
 from streamer.frame import HEARD, TURN, Frame
 
 
@@ -55,3 +55,13 @@ def test_what_cannot_be_made_up(last):
 def test_no_turn_is_repeated():
     last = sound().replace(flags=HEARD | TURN)
     assert all(frame.flags == HEARD for frame in conceal(last, 9999))
+
+
+def test_sound_goes_on_without_a_seam_in_any_pieces():
+    at = np.arange(640) / 16000
+    past = np.sin(2 * np.pi * 313 * at)
+    whole = continued(past, 3000, 2400)
+    assert np.abs(np.diff(np.concatenate([past, whole]))).max() <= np.abs(np.diff(past)).max() + 1 / 2400
+    assert not whole[2400:].any()
+    pieces = [continued(past, count, 2400, begin) for begin, count in ((0, 7), (7, 993), (1000, 2000))]
+    assert np.array_equal(np.concatenate(pieces), whole)

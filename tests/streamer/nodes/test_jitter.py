@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.nodes.jitter import FADE, JitterBuffer
+from streamer.nodes.jitter import CONCEALED, FADE, JitterBuffer
 
 PRIME, MOST, TICK, BLOCK = 1280, 6400, 640, 160
 SLOPE = np.pi / (2 * FADE)  # largest step of a fade from 0 to 1
@@ -81,20 +81,50 @@ def test_a_turn_that_ends_with_nothing_left_fades_and_is_no_underrun():
     assert (buffer.underruns, buffer.playing, buffer.sounding) == (0, False, False)
 
 
-def test_an_underrun_fades_primes_again_and_fades_in():
+def power(sound):
+    return float(np.sqrt(np.mean(np.square(sound))))
+
+
+def test_in_an_underrun_the_sound_goes_on_until_more_of_it_is_there():
     buffer = JitterBuffer(PRIME, MOST)
     buffer.put(tone(PRIME))
     first = buffer.take(PRIME + 400)
-    assert buffer.underruns == 1
-    assert np.array_equal(first[: PRIME + FADE], whole(PRIME))
-    assert not first[PRIME + FADE :].any()
+    assert (buffer.underruns, buffer.concealed, buffer.sounding) == (1, 400, True)
+    assert np.array_equal(first[FADE:PRIME], tone(PRIME)[FADE:])
+    assert power(first[PRIME:]) > 0.8 * power(first[FADE:PRIME])
     buffer.put(tone(TICK, PRIME))
-    assert not buffer.take(TICK).any()
+    second = buffer.take(TICK)
+    assert power(second[-100:]) > 0.4 * power(first[FADE:PRIME])
     buffer.put(tone(TICK, PRIME + TICK))
-    second = buffer.take(PRIME)
-    assert np.array_equal(second[FADE:], tone(PRIME, PRIME)[FADE:])
-    assert steps(np.concatenate([first, second[:-1]])) < bound(steps(tone(PRIME)[1:-1]), 0.5)
-    assert (buffer.underruns, buffer.begun, buffer.played) == (1, 2, 2 * PRIME)
+    third = buffer.take(PRIME)
+    assert np.array_equal(third[FADE:], tone(PRIME, PRIME)[FADE:])
+    assert steps(np.concatenate([first, second, third[:-1]])) < bound(steps(tone(PRIME)[1:-1]), 0.5)
+    assert (buffer.underruns, buffer.begun, buffer.played, buffer.concealed) == (1, 2, 2 * PRIME, 400 + TICK)
+
+
+def test_what_is_made_up_fades_away_and_ends_with_its_turn():
+    buffer = JitterBuffer(PRIME, MOST)
+    buffer.put(tone(PRIME))
+    sound = buffer.take(PRIME + CONCEALED + BLOCK)
+    assert not buffer.sounding
+    assert not sound[PRIME + CONCEALED :].any()
+    assert power(sound[PRIME + CONCEALED - 400 : PRIME + CONCEALED]) < 0.1
+    buffer.put(tone(PRIME))
+    before = buffer.take(PRIME + 1000)
+    buffer.end_turn()
+    after = buffer.take(BLOCK)
+    assert not after[FADE:].any()
+    assert steps(np.concatenate([before, after])) < bound(steps(tone(PRIME)[1:-1]))
+
+
+def test_an_interruption_ends_what_is_made_up():
+    buffer = JitterBuffer(PRIME, MOST)
+    buffer.put(tone(PRIME))
+    before = buffer.take(PRIME + 500)
+    buffer.interrupt(1)
+    after = buffer.take(BLOCK)
+    assert not after[FADE:].any()
+    assert steps(np.concatenate([before, after])) < bound(steps(tone(PRIME)[1:-1]))
 
 
 def test_taking_exactly_what_is_there_is_no_underrun():

@@ -475,7 +475,12 @@ def test_the_figures_are_shown(page, server):
 
 
 @pytest.mark.parametrize(
-    ("figures", "words"), [({"left_s": 42.0}, "ends in 45 seconds"), ({"rtf": 1.4, "left_s": None}, "cannot keep up")]
+    ("figures", "words"),
+    [
+        ({"left_s": 42.0}, "ends in 45 seconds"),
+        ({"rtf": 1.4, "left_s": None}, "cannot keep up"),
+        ({"left_out": "the fine stage", "left_s": None}, "leaves out the fine stage"),
+    ],
 )
 def test_what_the_visitor_should_know_stands_under_the_state(page, server, figures, words):
     server.figures |= figures
