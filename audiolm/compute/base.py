@@ -42,6 +42,7 @@ class Compute(ABC):
 
     def bind(self, part: str, state: State) -> None:
         """Told once for each part which state will be stepped, before the first step: time to prepare."""
+        del part, state  # the reference needs no preparation
 
     def settings(self, sampling: Sequence[Sampling]) -> SamplingTensors:
         """How the slots sample, where this engine wants it."""
@@ -60,7 +61,7 @@ class Compute(ABC):
 
     @abstractmethod
     def teach(self, stage: str, tokens: Array, cond: Array | None) -> Array:
-        """Teacher-forced logits ``[T, levels, cardinality]`` of the first ``T`` rows of a stream, as this engine has them.
+        """This engine's teacher-forced logits ``[T, levels, cardinality]`` of the first ``T`` rows of a stream.
 
         ``tokens`` ``[T, levels]`` and ``cond`` ``[T, cond_levels]`` int64. It is for comparisons: no state changes.
         """

@@ -25,7 +25,18 @@ def _onnx_int8(parts: Parts) -> Compute:
     return OnnxCompute(parts, "int8")
 
 
-ENGINES: dict[str, Maker] = {"torch": TorchCompute, "onnx": _onnx, "onnx-int8": _onnx_int8}
+def _torch_int8(parts: Parts) -> Compute:
+    from audiolm.compute.int8 import Int8Compute
+
+    return Int8Compute(parts)
+
+
+ENGINES: dict[str, Maker] = {
+    "torch": TorchCompute,
+    "torch-int8": _torch_int8,
+    "onnx": _onnx,
+    "onnx-int8": _onnx_int8,
+}
 
 
 def resolve(name: str) -> str:

@@ -90,7 +90,7 @@ class StageSteps:
         return np.concatenate((tokens, batch.forced[:, levels:]), 1)
 
     def teach(self, tokens: np.ndarray[Any, Any], cond: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
-        """Logits ``[T, levels, cardinality]`` of forced rows ``[T, levels]`` of a fresh stream, by a teacher's graph."""
+        """Logits ``[T, levels, cardinality]`` of forced rows of a fresh stream; its row graph is a teacher's."""
         settings, levels = SamplingTensors([Sampling()]), self.spec.levels
         out = np.empty((*tokens.shape, self.spec.cardinality), np.float32)
         for i, forced in enumerate(tokens):
