@@ -1,11 +1,15 @@
 // The jitter buffer before the play-out: primed, faded, bounded, counted. 16 kHz, mono; pure, so that it can be
 // tested.
 //
-// It plays once `prime` samples wait (or a turn has ended with fewer), fades out before it runs dry, fades in after,
-// and never lets more than `most` wait: what is over is skipped with a cross-fade and counted as lost.
+// It plays once `prime` samples wait (or a turn has ended with fewer) and fades out at the end of the turn. When it runs
+// dry before, the last 40 ms go on back and forth and fade over 200 ms (as in streamer/conceal.py), until enough waits
+// again: then the sound is faded into. It never lets more than `most` wait: what is over is skipped with a cross-fade and
+// counted as lost.
 
 const FADE = 80; // 5 ms
 const CROSS = 160; // 10 ms
+const PAST = 640; // what an underrun is concealed with
+const CONCEALED = 3200; // after which that has faded out
 const STEP_UP = 640; // an underrun asks for one more tick of priming
 
 export class JitterBuffer {
@@ -15,6 +19,7 @@ export class JitterBuffer {
     this.epoch = 0;
     this.underruns = 0;
     this.lost = 0;
+    this.tail = null; // what is made up behind the last sample that was played
     this.clear();
   }
 
@@ -24,6 +29,7 @@ export class JitterBuffer {
 
   /** A new stream: forget everything but the counts and what was learnt of the network. */
   restart() {
+    this.cut();
     this.clear();
     this.epoch = 0;
   }
@@ -47,11 +53,13 @@ export class JitterBuffer {
   /** The turn is over: play what waits, then be silent without counting an underrun. */
   endTurn() {
     this.ended = true;
+    if (this.level === 0) this.cut();
   }
 
   /** Fade out now and ignore what is older than `epoch`. */
   interrupt(epoch) {
     this.epoch = Math.max(this.epoch, epoch);
+    this.cut();
     if (!this.playing) return this.clear();
     this.level = Math.min(this.level, FADE);
     this.ended = true;
@@ -69,26 +77,65 @@ export class JitterBuffer {
 
   next() {
     if (!this.playing) {
-      if (this.level === 0 || (this.level < this.prime && !this.ended)) return 0;
+      if (this.level === 0 || (this.level < this.prime && !this.ended)) return this.madeUp();
       this.playing = true;
       this.gain = 0;
     }
     if (this.level === 0) return this.runDry();
     const step = 1 / FADE;
-    this.gain = Math.max(0, Math.min(1, this.gain + step, this.level * step));
-    const sample = this.ring[this.head % this.ring.length] * this.gain;
+    const end = this.ended ? Math.max(this.level * step, this.gain - step) : 1;
+    this.gain = Math.max(0, Math.min(1, this.gain + step, end));
+    const sample = this.ring[this.head % this.ring.length] * this.gain + this.faded();
     this.head += 1;
     this.level -= 1;
     return sample;
   }
 
+  /** Behind the last sample, which had `this.gain`: the last 40 ms back and forth, fading over `length` samples. */
+  goOn(length) {
+    const past = Float32Array.from({ length: PAST }, (_, index) => {
+      const at = this.head - PAST + index;
+      return at < 0 ? 0 : this.ring[at % this.ring.length];
+    });
+    this.tail = { past, at: 0, left: length, length, scale: this.gain };
+  }
+
+  madeUp() {
+    const { tail } = this;
+    if (!tail) return 0;
+    const place = tail.at % (2 * PAST);
+    const value = tail.past[place < PAST ? PAST - 1 - place : place - PAST];
+    tail.at += 1;
+    tail.left -= 1;
+    const sample = (value * tail.scale * tail.left) / tail.length;
+    if (tail.left <= 0) this.tail = null;
+    return sample;
+  }
+
+  /** What is left of it while the sound fades in over it. */
+  faded() {
+    if (!this.tail) return 0;
+    if (this.gain < 1) return this.madeUp() * (1 - this.gain);
+    this.tail = null;
+    return 0;
+  }
+
+  /** What is made up ends within 5 ms. */
+  cut() {
+    const { tail } = this;
+    if (!tail) return;
+    tail.scale *= tail.left / tail.length;
+    tail.left = tail.length = FADE;
+  }
+
   runDry() {
+    if (this.gain > 0.02) this.goOn(this.ended ? FADE : CONCEALED);
     if (!this.ended) {
       this.underruns += 1;
       this.prime = Math.min(this.mostPrime, this.prime + STEP_UP);
     } else this.prime = Math.max(this.leastPrime, this.prime - STEP_UP / 4); // a turn without trouble: closer again
     this.clear();
-    return 0;
+    return this.madeUp();
   }
 
   skip(count) {

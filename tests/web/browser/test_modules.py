@@ -171,12 +171,13 @@ def test_it_waits_until_it_is_primed_then_plays_all_of_it(run):
     assert told["level"] == 280
 
 
-def test_running_dry_is_faded_counted_and_primed_anew_with_more(run):
+def test_running_dry_is_concealed_counted_and_primed_anew_with_more(run):
     told = story(
         run,
         ["put", 0],
         ["put", 640],
-        ["take", 2000],
+        ["take", 1300],
+        ["take", 700],
         ["put", 1280],
         ["put", 1920],
         ["take", 500],
@@ -185,9 +186,27 @@ def test_running_dry_is_faded_counted_and_primed_anew_with_more(run):
     )
     assert told["underruns"] == 1
     assert told["prime"] == 1920
+    assert told["places"] == [0, -1, -1, 1280]
     assert np.abs(np.diff(told["out"])).max() < STEEPEST
-    assert not told["out"][1280:2500].any()
-    assert told["out"][2600:].any()
+    assert np.sqrt(np.mean(told["out"][1280:2500] ** 2)) > 0.2
+    assert np.abs(told["out"][2600:3400] - 0.5 * np.cos((1280 + np.arange(100, 900)) / 40)).max() < 1e-6
+
+
+def test_what_is_made_up_fades_away_or_ends_with_its_turn(run):
+    told = story(run, ["put", 0], ["put", 640], ["take", 6000])
+    assert not told["out"][1280 + 3200 :].any()
+    assert np.abs(np.diff(told["out"])).max() < STEEPEST
+    told = story(run, ["put", 0], ["put", 640], ["take", 2000], ["endTurn"], ["take", 500])
+    assert told["out"][1990:2000].any()
+    assert not told["out"][2081:].any()
+    assert np.abs(np.diff(told["out"])).max() < STEEPEST
+
+
+def test_a_turn_whose_end_comes_late_fades_all_the_same(run):
+    told = story(run, ["put", 0], ["put", 640], ["take", 1270], ["endTurn"], ["take", 500])
+    assert told["underruns"] == 0
+    assert not told["out"][1280 + 81 :].any()
+    assert np.abs(np.diff(told["out"])).max() < STEEPEST
 
 
 def test_the_end_of_a_turn_is_no_underrun_and_a_short_turn_is_played(run):
