@@ -70,4 +70,4 @@ class Store:
 def _damage() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a file that is no graph of this version."""
     errors = runtime().capi.onnxruntime_pybind11_state
-    return (errors.InvalidProtobuf, errors.InvalidGraph, errors.Fail, errors.NoSuchFile, errors.RuntimeException)
+    return (errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument, errors.Fail, errors.RuntimeException)
