@@ -65,20 +65,24 @@ def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
 
 
 class Inlet:
-    """A tensor on the device that the host fills, through pinned memory, without waiting.
+    """A tensor on the device that the host fills without waiting.
 
-    Whoever fills it twice has waited for the device in between.
+    Through pinned memory, where whoever fills it twice has waited for the device in between; else (not ``pinned``, for
+    small things) through the driver's own copy.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, *, pinned: bool = True
+    ) -> None:
         self.there = torch.zeros(shape, dtype=dtype, device=device)
-        self._here = torch.zeros(shape, dtype=dtype, pin_memory=True) if device.type == "cuda" else self.there
+        on_gpu = device.type == "cuda"
+        self._here = torch.zeros(shape, dtype=dtype, pin_memory=pinned) if on_gpu else self.there
 
-    def send(self, value: np.ndarray[Any, Any], first: int | None = None) -> None:
-        """Fill it, or its ``first`` rows."""
-        self._here[:first].numpy()[...] = value
+    def send(self, value: np.ndarray[Any, Any]) -> None:
+        """Fill it."""
+        self._here.numpy()[...] = value
         if self._here is not self.there:
-            self.there[:first].copy_(self._here[:first], non_blocking=True)
+            self.there.copy_(self._here, non_blocking=True)
 
 
 class Outlet:
@@ -88,12 +92,12 @@ class Outlet:
         self.there = torch.zeros(shape, dtype=dtype, device=device)
         self._here = torch.zeros(shape, dtype=dtype, pin_memory=True) if device.type == "cuda" else self.there
 
-    def read(self, first: int | None = None) -> np.ndarray[Any, Any]:
-        """What is there, or its ``first`` rows; a copy."""
+    def read(self) -> np.ndarray[Any, Any]:
+        """What is there; a copy."""
         if self._here is not self.there:
-            self._here[:first].copy_(self.there[:first], non_blocking=True)
+            self._here.copy_(self.there, non_blocking=True)
             torch.cuda.current_stream(self.there.device).synchronize()
-        return np.array(self._here[:first].numpy())
+        return np.array(self._here.numpy())
 
 
 def full_state(one: dict[str, Tensor], slots: int) -> dict[str, Tensor]:
