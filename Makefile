@@ -5,7 +5,7 @@ SECONDS ?= 10
 SEED ?= 2
 BUNDLE ?= piano
 
-.PHONY: run test check bench bench-live setup clean
+.PHONY: run test check bench bench-live bench-peers setup clean
 
 run: setup
 	@scripts/run.sh "$(PROMPT)" "$(SECONDS)" "$(SEED)" "$(BUNDLE)"
@@ -21,6 +21,9 @@ bench: setup
 
 bench-live: setup
 	@scripts/bench.sh live
+
+bench-peers: setup
+	@scripts/bench_peers.sh
 
 setup:
 	@scripts/setup.sh

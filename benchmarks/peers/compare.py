@@ -110,13 +110,13 @@ def run(contest: Contest, engines: Sequence[str], folder: Path, own_python: Path
                 name: stack.enter_context(Worker(own_python, [*named(contest.ours, name), *flags])) for name in names
             }
             rounds = measured(peer, ours, 1 if tiny else contest.rounds)
+            made = [rows(contest, name, rounds[""], rounds[name]) for name in names]
         except (InstallError, WorkerError) as error:
             say(f"{contest.name}: {error}")
             return [
                 Row(contest.name, contest.peer, contest.figures[0].title, contest.figures[0].unit, failed=str(error))
             ]
     about = {"theirs": peer.about, "ours": {name: worker.about for name, worker in ours.items()}}
-    made = [rows(contest, name, rounds[""], rounds[name]) for name in names]
     return [replace(row, version=peer.version, more={**row.more, "about": about}) for each in made for row in each]
 
 

@@ -62,10 +62,13 @@ def spec_of(name: str, index: int, rate: int, levels: int, *, tiny: bool, **more
     )  # fmt: skip
 
 
-def parts_of(semantic: StageSpec, coarse: StageSpec, fine: StageSpec) -> Parts:
+def parts_of(semantic: StageSpec, coarse: StageSpec, fine: StageSpec, *, tiny: bool = False) -> Parts:
     """Random weights: these stages, the default tokenizer, and a codec with as many levels as the stages make."""
-    codec = SoundStream(CodecConfig(levels=coarse.levels + fine.levels, coarse_levels=coarse.levels))
-    tokenizer = SemanticTokenizer(TokenizerConfig(clusters=semantic.cardinality))
+    codec_size: dict[str, Any] = {"channels": 2, "residual_units": (1, 1, 1, 1), "latent": 16} if tiny else {}
+    ear_size: dict[str, Any] = {"layers": 2, "layer": 1, "width": 32, "heads": 2, "components": 16} if tiny else {}
+    levels = coarse.levels + fine.levels
+    codec = SoundStream(CodecConfig(levels=levels, coarse_levels=coarse.levels, **codec_size))
+    tokenizer = SemanticTokenizer(TokenizerConfig(clusters=semantic.cardinality, **ear_size))
     stages = {spec.name: Stage(spec) for spec in (semantic, coarse, fine)}
     return Parts(codec, tokenizer, stages, dict(PAPER_SAMPLING), "random")
 
@@ -76,7 +79,8 @@ def step(chosen: argparse.Namespace) -> Prepared:
     small: dict[str, Any] = {"layers": 1, "width": 64, "heads": 1}
     spec = spec_of("semantic", 0, 25, levels, tiny=tiny, pattern=chosen.pattern)
     coarse = StageSpec("coarse", 1, 50, 4, 1024, levels, y.VOCABULARY, **small)
-    engine = engine_of(parts_of(spec, coarse, StageSpec("fine", 2, 50, 4, 1024, 4, 1024, **small)), chosen.engine)
+    fine = StageSpec("fine", 2, 50, 4, 1024, 4, 1024, **small)
+    engine = engine_of(parts_of(spec, coarse, fine, tiny=tiny), chosen.engine)
     works = {"reference": y.plain_step(tiny=tiny), "step": row(engine, spec)}
     about = {"layers": spec.layers, "width": spec.width, "levels": levels, "pattern": spec.pattern}
     return Prepared(_version(), lambda: y.turns(works, tiny=tiny), about)
