@@ -58,7 +58,6 @@ class Stream:
         """
         session = self.session
         session.on_stop = self.stop
-        session.metrics.mark("start")
         for driver in self.drivers:
             await driver.call(session.open_cells, driver.lane.order)
         self._seat_all()
@@ -100,6 +99,7 @@ class Stream:
 
     def _start(self) -> None:
         session, graph, create = self.session, self.graph, self.group.create_task
+        session.metrics.mark("start")  # ready: what a first session has to load is loaded
         session.on_gate, session.status, session.began = self.gate.moved, "running", True
         session.release()
         label = session.info.id
