@@ -4,6 +4,7 @@
 
     audiolm train all --data SOUNDS --out BUNDLE         # a folder of sound to a bundle
     audiolm train --help                                 # the same, step by step
+    audiolm export BUNDLE                                # ONNX graphs, for a fast start or for other programs
     audiolm bundles
 
 Everything heavy is imported by the command that needs it, so that ``--help`` answers at once.
@@ -13,6 +14,7 @@ import sys
 
 import typer
 
+from audiolm.commands.engines import engines, export
 from audiolm.commands.train import train_app
 from audiolm.errors import AudioLMError
 from audiolm.eval.cli import eval_app
@@ -26,7 +28,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 2 wrong input; 1 another failure; 130, 143 interrupted, with the weights saved.",
 )
 app.add_typer(train_app, name="train")
+eval_app.command()(engines)
 app.add_typer(eval_app, name="eval")
+app.command()(export)
 
 
 @app.command()

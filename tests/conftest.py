@@ -49,6 +49,12 @@ def tone(seconds, rate=RATE, pitch=220.0, channels=1):
     return mono if channels == 1 else np.stack([mono] * channels, axis=1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory):
+    """Tests leave nothing in the user's cache, and find nothing there."""
+    os.environ["AUDIOLM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def denormals_afterwards():
     """A stepped engine flushes denormals in its thread, on which Hypothesis' floats rightly insist: give them back."""
