@@ -117,23 +117,23 @@ class Load:
 
     def done(self, position: int, left_out: int = 0) -> None:
         """The tick at `position` is made, without `left_out` tokens. One that nobody has permitted has no deadline."""
+        if left_out:
+            self.metrics.count("load.tokens_left_out", left_out)
         since = self._permits.pop(position, None)
         if since is None:
             return
         now = self._clock()
         due = max(since, self._floor, self._before) + TICK
         self._before = max(min(due, now), now - FAR)
-        self._count(now - due, left_out)
+        self._count(now - due)
         self._judge(now - due)
 
-    def _count(self, late: float, left_out: int) -> None:
+    def _count(self, late: float) -> None:
         self.lateness.add(max(0.0, late))
         if late > 0:
             self.metrics.count("load.late_ticks")
         if self.rung:
             self.metrics.count(f"load.ticks_at_{self.rung}")
-        if left_out:
-            self.metrics.count("load.tokens_left_out", left_out)
 
     # -- the ladder -------------------------------------------------------------------------------------------------
 

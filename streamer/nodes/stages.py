@@ -275,12 +275,20 @@ class FineNode(StageNode):
             state.runner.restart(index)
             state.still = True
         elif levels and state.still and safe:
-            self.engine.reset_part(self.part, state.slot)
-            state.runner.restart(index)
-            state.still = False
+            self._begin_afresh(index, state)
         if levels:
             state.runner.sample_levels(levels)
         return not state.still
+
+    def _begin_afresh(self, index: int, state: StageState) -> None:
+        """Step again from the first frame on that has not been passed, `span` frames before the one that has come."""
+        first = min(index, max(index - self.spec.span, state.due.get(ACOUSTIC, 0)))
+        self.engine.reset_part(self.part, state.slot)
+        state.runner.restart(first)
+        state.still = False
+        unknown = np.full(self.spec.cond_levels, self.spec.cond_mask)
+        for frame in range(first, index):
+            state.runner.give(frame, state.pending.get(frame, unknown))
 
     def position(self, state: StageState) -> int:
         """As of every stage; while it stands still, where it would be."""
@@ -288,7 +296,7 @@ class FineNode(StageNode):
 
     def _reached(self, state: StageState) -> int:
         if state.still:
-            return max(state.due.get(COARSE, 0), state.due.get(ACOUSTIC, 0))
+            return max(state.due.get(COARSE, 0) - self.spec.span, state.due.get(ACOUSTIC, 0))
         return state.runner.row - self.spec.span
 
     def give(self, frame: Frame, state: StageState, done: list[Emitted]) -> Iterable[Frame]:
@@ -320,11 +328,12 @@ class FineNode(StageNode):
         return self.spec.cond_levels + (int(left_out.argmax()) if left_out.any() else len(left_out))
 
     def _passed(self, state: StageState) -> list[Emitted]:
-        """While the stage stands still: what the coarse stage has made, without anything more."""
+        """While the stage stands still: what the coarse stage has made, without anything more, when it would be due."""
         if not state.still:
             return []
         under_way = {e.frame for e in state.done}
-        end = FOREVER if self._goes_on(state) else state.due.get(ACOUSTIC, 0)
+        heard = FOREVER if self._goes_on(state) else state.due.get(ACOUSTIC, 0)
+        end = min(state.due.get(COARSE, 0) - self.spec.span, heard)
         nothing = np.full(self.spec.levels, self.spec.mask_token)
         return [
             Emitted(frame, nothing, generated=True) for frame in sorted(set(state.pending) - under_way) if frame < end
