@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from audiolm.compute.base import Compute
+from audiolm.compute.device import device_compute, find_device
 from audiolm.compute.eager import TorchCompute
 from audiolm.errors import ConfigError
 from audiolm.parts import Parts
@@ -36,6 +37,7 @@ ENGINES: dict[str, Maker] = {
     "torch-int8": _torch_int8,
     "onnx": _onnx,
     "onnx-int8": _onnx_int8,
+    "cuda": device_compute,
 }
 
 
@@ -44,11 +46,14 @@ def resolve(name: str) -> str:
 
     Raises:
         ConfigError: there is no such engine.
+        EngineError: it is ``cuda``, and there is no GPU.
     """
     if name == AUTO:
         name = os.environ.get("AUDIOLM_ENGINE") or _fastest()
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {name!r}; expected one of {', '.join((AUTO, *ENGINES))}", engine=name)
+    if name == "cuda":  # now, and not when the first session comes
+        find_device(name)
     return name
 
 

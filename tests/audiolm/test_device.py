@@ -5,6 +5,7 @@ import pytest
 import torch
 from sounds import audio, codes, digest, generate, listen, sound, state_digest, ticks_in, tiny
 
+from audiolm.compute.choose import resolve
 from audiolm.compute.device import DeviceCompute, device_compute
 from audiolm.compute.noise import Noise, signed
 from audiolm.compute.placed import Types
@@ -95,8 +96,9 @@ def test_half_precision_stays_near_and_is_saved():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_it_says_what_is_needed():
-    with pytest.raises(EngineError, match="needs an NVIDIA GPU"):
-        device_compute(tiny().parts)
+    for ask in (lambda: device_compute(tiny().parts), lambda: resolve("cuda")):
+        with pytest.raises(EngineError, match="needs an NVIDIA GPU"):
+            ask()
 
 
 def test_noise_of_many_is_the_samplers_noise():
