@@ -127,8 +127,10 @@ def test_a_contest_gives_a_row_a_figure_and_engine():
     assert [(row.figure, row.engine, row.failed) for row in rows] == [("a hop", "-", ""), ("with company", "-", "")]
     assert all(row.ratio > 0 and row.version.startswith("Python") for row in rows)
     both = contest(theirs=QUEUES[:1], ours=["benchmarks.peers.workers.{engine}"])
-    made = run(both, ["queues", "ours_graph"], Path("unused"), Path(sys.executable), tiny=True)
-    assert [row.engine for row in made] == ["queues", "ours_graph"]
+    made = run(both, ["queues", "nosuch", "ours_graph"], Path("unused"), Path(sys.executable), tiny=True)
+    assert [(row.engine, bool(row.failed)) for row in made] == [
+        ("queues", False), ("ours_graph", False), ("nosuch", True),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -168,15 +170,16 @@ def test_an_environment_is_made_once_with_our_torch_first(tmp_path, monkeypatch)
     python = python_of(peer, tmp_path)
     assert python == tmp_path / "peer" / "bin" / "python"
     assert (tmp_path / "peer" / "constraints.txt").read_text(encoding="utf8") == "torch==2.13.0+cpu\n"
-    venv, *pip = commands
+    venv, *pip, check = commands
     assert "--clear" in venv
     assert [command[-1] for command in pip] == ["torch", "numpy==2.0", "moshi==0.2.13"]
     assert "--no-deps" in pip[2]
     assert "--no-deps" not in pip[1]
+    assert "2.13.0+cpu" in check  # that nothing has brought another torch along
     python_of(peer, tmp_path)
-    assert len(commands) == 4  # nothing more
+    assert len(commands) == 5  # nothing more
     python_of(Environment("peer", ("numpy==2.1",)), tmp_path)
-    assert len(commands) > 4
+    assert len(commands) > 5
 
 
 def test_an_environment_that_half_installed_is_made_again(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from benchmarks.peers.contests import FULL_SECONDS, QUICK_SECONDS, contests
 from benchmarks.peers.environments import default_folder, say
 from benchmarks.peers.report import replaced, table
 
-ENGINES = ("torch",)
+ENGINES = ("torch", "onnx", "onnx-int8")
 CONTINUATION = "audiolm-pytorch"
 
 
@@ -54,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
     made.add_argument("names", nargs="*", metavar="NAME", help="contests; --list shows them")
     made.add_argument("--list", action="store_true", help="the names of the contests")
-    made.add_argument("--engine", action="append", metavar="NAME", help="of ours; may be given again; default: torch")
+    made.add_argument(
+        "--engine", action="append", metavar="NAME", help=f"of ours; may be given again; default: {', '.join(ENGINES)}"
+    )
     length = made.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_true", help="a shorter continuation of audiolm-pytorch (the default)")
     length.add_argument("--full", action="store_true", help="its whole 7 s: twenty minutes and more")

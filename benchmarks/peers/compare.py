@@ -16,6 +16,7 @@ from benchmarks.peers.environments import Environment, InstallError, python_of, 
 from benchmarks.peers.talk import Figures, Worker, WorkerError
 
 REFERENCE = "reference"
+NO_ENGINE = "-"  # what has nothing to do with the engine
 
 
 @dataclass(frozen=True)
@@ -98,26 +99,41 @@ class Row:
 def run(contest: Contest, engines: Sequence[str], folder: Path, own_python: Path, *, tiny: bool = False) -> list[Row]:
     """Everybody in turns: the peer, then ours once for each engine; a row a figure and engine.
 
-    A peer that does not install or run gives one row that says why.
+    A peer that does not install or run gives one row that says why, and so does an engine of ours; the others go on.
     """
-    names = list(engines) if contest.engines_matter else ["-"]
+    names = list(engines) if contest.engines_matter else [NO_ENGINE]
     flags = ["--tiny"] if tiny else []
     with ExitStack() as stack:
         try:
             python = own_python if contest.environment is None else python_of(contest.environment, folder)
             peer = stack.enter_context(Worker(python, [*contest.theirs, *flags]))
-            ours = {
-                name: stack.enter_context(Worker(own_python, [*named(contest.ours, name), *flags])) for name in names
-            }
-            rounds = measured(peer, ours, 1 if tiny else contest.rounds)
-            made = [rows(contest, name, rounds[""], rounds[name]) for name in names]
+            ours, failed = _start(contest, names, own_python, flags, stack)
+            rounds = measured(peer, ours, 1 if tiny else contest.rounds) if ours else {}
+            made = [row for name in ours for row in rows(contest, name, rounds[""], rounds[name])]
         except (InstallError, WorkerError) as error:
-            say(f"{contest.name}: {error}")
-            return [
-                Row(contest.name, contest.peer, contest.figures[0].title, contest.figures[0].unit, failed=str(error))
-            ]
+            return [_failed(contest, error)]
     about = {"theirs": peer.about, "ours": {name: worker.about for name, worker in ours.items()}}
-    return [replace(row, version=peer.version, more={**row.more, "about": about}) for each in made for row in each]
+    return [*(replace(row, version=peer.version, more={**row.more, "about": about}) for row in made), *failed]
+
+
+def _start(
+    contest: Contest, names: Iterable[str], python: Path, flags: Sequence[str], stack: ExitStack
+) -> tuple[dict[str, Worker], list[Row]]:
+    """Ours for each engine, and a row for each that did not start."""
+    started: dict[str, Worker] = {}
+    failed = []
+    for name in names:
+        try:
+            started[name] = stack.enter_context(Worker(python, [*named(contest.ours, name), *flags]))
+        except WorkerError as error:
+            failed.append(_failed(contest, error, name))
+    return started, failed
+
+
+def _failed(contest: Contest, error: Exception, engine: str = "") -> Row:
+    say(f"{contest.name} {engine}: {error}")
+    first = contest.figures[0]
+    return Row(contest.name, contest.peer, first.title, first.unit, engine, failed=str(error))
 
 
 def named(module: Sequence[str], engine: str) -> list[str]:

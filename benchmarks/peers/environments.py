@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STAMP = "installed"
+_SAME_TORCH = """
+import importlib.metadata, sys
+found = importlib.metadata.version("torch")
+sys.exit(found != sys.argv[1] and f"ERROR: torch {found} came, expected {sys.argv[1]}")
+"""
 
 
 class InstallError(Exception):
@@ -69,6 +74,8 @@ def python_of(environment: Environment, folder: Path) -> Path:
     constraints.write_text(f"torch=={own_torch()}\n" if environment.torch else "", encoding="utf8")
     for arguments in _steps(environment):
         _pip(python, ["-c", str(constraints), *arguments])
+    if environment.torch:
+        _command([str(python), "-c", _SAME_TORCH, own_torch()], f"{environment.name}: torch")
     stamp.write_text(environment.fingerprint(), encoding="utf8")
     return python
 

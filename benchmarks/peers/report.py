@@ -55,7 +55,8 @@ def line(row: Row) -> str:
 def failure(row: Row) -> str:
     """One row that says why there are no figures."""
     why = " ".join(row.failed.replace("|", "/").split())
-    return f"| {row.figure} | {row.peer} | did not run: {why} |" + " |" * (len(HEADS) - 3)
+    theirs, ours = ("", f"did not run: {why}") if row.engine else (f"did not run: {why}", "")
+    return f"| {row.figure} | {row.peer} | {theirs} |  | {ours} | {row.engine} |" + "  |" * (len(HEADS) - 6)
 
 
 def shown(value: float | None, unit: str) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from audiolm.bundle import load_bundle
 from audiolm.codec import CodecConfig, SoundStream
+from audiolm.compute.choose import make_compute
 from audiolm.engine import Engine
 from audiolm.parts import PAPER_SAMPLING, Parts
 from audiolm.runner import StageRunner, drive
@@ -40,9 +41,7 @@ def make(chosen: argparse.Namespace) -> Prepared:
 
 def engine_of(parts: Parts, name: str) -> Engine:
     """An engine by the name that the config's `engine` takes."""
-    if name != "torch":
-        raise SystemExit(f"engine {name!r} is not measured yet; expected torch")
-    return Engine(parts)
+    return Engine(parts, compute=make_compute(name, parts))
 
 
 def _version() -> str:
@@ -91,7 +90,7 @@ def row(engine: Engine, spec: StageSpec) -> Work:
     runner, slot = StageRunner(spec, seed=1, start=10_000), engine.open()
 
     def work() -> None:
-        runner.sample_until(runner.row + 1)
+        runner.sample_until(runner.row + 1 - spec.span)
         drive(engine, spec.name, [(slot, runner)])
 
     return work
