@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from audiolm.codec import CodecDecoder, CodecEncoder
 from audiolm.compute.onnx import layers
+from audiolm.compute.onnx.fourier import Fourier
 from audiolm.compute.onnx.graph import Graph, Precision, array
 from audiolm.conv import CausalStack
 from audiolm.rvq import ResidualVQ
@@ -52,12 +53,16 @@ def _analyse(g: Graph, net: SpectralEncoder, x: str, frames: int) -> str:
     """``[B, tick] -> [B * frames, latent]``."""
     joined = layers.advance(g, "past", x, (net.past,))
     sound = layers.windows(g, joined, frames * net.per_frame, len(net.window), HOP)
-    spectrum = g.reshape(g.linear(sound, layers.transform(net.window), exact=True), -1, 2, net.bins)
-    magnitudes = g.op("ReduceL2", spectrum, g.ints(1), keepdims=0)
+    fourier = Fourier(len(net.window))
+    sound = g.op("Mul", g.reshape(sound, -1, fourier.rows, fourier.columns), fourier.shaped(g, net.window))
+    turns = fourier.bins.shape[1]
+    spectrum = g.reshape(fourier.forward(g, sound), -1, len(fourier.places), 2, turns)
+    magnitudes = g.op("ReduceL2", spectrum, g.ints(2), keepdims=0)
     logs = g.op("Log", g.op("Add", magnitudes, g.constant(FLOOR)))
     weight = net.inward.weight.double() / net.scale.double()
     bias = net.inward.bias.double() - weight @ net.mean.double()
-    y = g.linear(g.reshape(logs, -1, net.per_frame * net.bins), weight * layers.LOG10, bias)
+    weight = (weight.view(-1, net.per_frame, net.bins) * layers.LOG10)[..., fourier.bins] / fourier.repeats
+    y = g.linear(g.reshape(logs, -1, net.per_frame * fourier.bins.size), weight.flatten(1), bias)
     return g.of(net.outward, _trunk(g, net.blocks, y, frames))
 
 
@@ -91,41 +96,62 @@ def _look_up(g: Graph, rvq: ResidualVQ, codes: str) -> str:
 
 def _synthesize(g: Graph, net: SpectralDecoder, z: str, frames: int) -> str:
     """``[B * frames, latent] -> [B, tick]``."""
+    fourier = Fourier(len(net.phase.window), within=HOP)
     y = _trunk(g, net.blocks, g.of(net.inward, z), frames)
     weight, bias = net.outward.weight.double() * net.scale, net.outward.bias.double() * net.scale + net.mean
-    logs = g.linear(y, weight / layers.LOG10, bias / layers.LOG10)
+    weight = weight.view(net.per_frame, net.bins, -1)[:, fourier.bins].flatten(0, 2) / layers.LOG10
+    bias = bias.view(net.per_frame, net.bins)[:, fourier.bins].flatten() / layers.LOG10
+    logs = g.linear(y, weight, bias)
     magnitudes = g.op("Relu", g.op("Sub", g.op("Exp", logs), g.constant(FLOOR)))
-    return _sound(g, net.phase, magnitudes, frames * net.per_frame, net.bins)
+    return _sound(g, net.phase, fourier, magnitudes, frames * net.per_frame)
 
 
-def _sound(g: Graph, phase: PhaseMaker, magnitudes: str, count: int, bins: int) -> str:
-    """Spectra ``[B * frames, per_frame * bins]`` to sound ``[B, tick]``, one after the other."""
-    size = len(phase.window)
-    each = g.split(g.reshape(magnitudes, -1, count, bins), *[1] * count, axis=1)
-    total = g.input("phase.sum", ("B", size))
+def _sound(g: Graph, phase: PhaseMaker, fourier: Fourier, magnitudes: str, count: int) -> str:
+    """Spectra ``[B * frames, per_frame * entries]`` to sound ``[B, tick]``, one after the other."""
+    places, turns = fourier.bins.shape
+    new, old = HOP // fourier.columns, (fourier.size - HOP) // fourier.columns
+    total = g.reshape(g.input("phase.sum", ("B", fourier.size)), -1, fourier.rows, fourier.columns)
+    silence = layers.last(g, total, new, 1)  # no window has reached the last hop of the sum yet
+    sizes = g.reshape(magnitudes, -1, count * places, 1, turns)
+    sizes = g.op("Concat", sizes, sizes, axis=-1)
+    signs = np.concatenate((array(phase.start)[fourier.bins], np.zeros((places, turns))), 1)
+    fresh = g.op("Mul", sizes, g.constant(np.tile(signs, (count, 1))[:, None]))
+    maker = _Phases(g, phase, fourier)
     pieces = []
-    for m in each:
-        spectrum = _phased(g, phase, m, g.op("Mul", total, g.weight(phase.before)), bins)
-        frame = g.linear(spectrum, layers.inverse(phase.window), exact=True)
-        both = g.op("Mul", g.op("Add", total, frame), g.weight(phase.within))
-        spectrum = _phased(g, phase, m, both, bins)
-        total = g.op("Add", total, g.linear(spectrum, layers.inverse(phase.window), exact=True))
-        done, rest = g.split(total, HOP, size - HOP)
+    each = (g.split(whole, *[places] * count, axis=1) for whole in (sizes, fresh))
+    for size, start in zip(*each, strict=True):
+        frame = maker.sound(size, start, g.op("Mul", total, maker.before))
+        frame = maker.sound(size, start, g.op("Mul", g.op("Add", total, frame), maker.within))
+        done, rest = g.split(g.op("Add", total, frame), new, old, axis=1)
         pieces.append(done)
-        total = g.op("Pad", rest, g.ints(0, 0, 0, HOP))
-    layers.renew(g, "phase.sum", total, (size,))
-    return g.op("Div", g.op("Concat", *pieces, axis=-1), g.constant(phase.total))
+        total = g.op("Concat", rest, silence, axis=1)
+    layers.renew(g, "phase.sum", g.reshape(total, -1, fourier.size), (fourier.size,))
+    return g.op("Div", g.reshape(g.op("Concat", *pieces, axis=1), -1, count * HOP), g.constant(phase.total))
 
 
-def _phased(g: Graph, phase: PhaseMaker, magnitudes: str, sound: str, bins: int) -> str:
-    """Magnitudes ``[B, 1, bins]`` with the phases of ``sound``: ``[B, 2 * bins]``, real parts and then imaginary."""
-    spectrum = g.reshape(g.linear(sound, layers.transform(torch.ones_like(phase.window)), exact=True), -1, 2, bins)
-    size = g.op("ReduceL2", spectrum, g.ints(1), keepdims=1)
-    scale = g.op("Div", magnitudes, g.op("Max", size, g.constant(phase.TINY)))
-    start = np.stack((array(phase.start), np.zeros(bins)))[None]
-    fresh = g.op("Mul", magnitudes, g.constant(start))
-    known = g.op("Greater", size, g.constant(phase.TINY))
-    return g.reshape(g.op("Where", known, g.op("Mul", spectrum, scale), fresh), -1, 2 * bins)
+class _Phases:
+    """Gives magnitudes the phases of a sound. All that is constant in it is made once."""
+
+    def __init__(self, g: Graph, phase: PhaseMaker, fourier: Fourier) -> None:
+        self.g, self.fourier, turns = g, fourier, fourier.bins.shape[1]
+        self.window, self.before, self.within = (
+            fourier.shaped(g, window) for window in (phase.window, phase.before, phase.within)
+        )
+        self.pair = g.constant(np.tile(np.eye(turns), (2, 2)))
+        self.tiny = g.constant(phase.TINY**2)
+
+    def sound(self, sizes: str, fresh: str, like: str) -> str:
+        """Windowed sound ``[B, rows, columns]`` of spectra of ``sizes``, in phase with ``like``.
+
+        Where ``like`` is silent ``fresh`` is the spectrum.
+        """
+        g = self.g
+        spectrum = self.fourier.forward(g, like)
+        power = g.op("MatMul", g.op("Mul", spectrum, spectrum), self.pair)
+        scale = g.op("Div", sizes, g.op("Sqrt", g.op("Max", power, self.tiny)))
+        known = g.op("Greater", power, self.tiny)
+        spectrum = g.op("Where", known, g.op("Mul", spectrum, scale), fresh)
+        return g.op("Mul", self.fourier.inverse(g, spectrum), self.window)
 
 
 # -- the blocks of both --

@@ -1,15 +1,13 @@
-"""Layers that the codec and the tokenizer share, as operations of a graph: windows, spectra, convolutions with a state.
+"""Layers that the codec and the tokenizer share, as operations of a graph: windows, convolutions with a state.
 
-A state enters as an input under its own name and leaves as ``new.NAME``; the host decides which slots keep the new one.
-Fourier transforms are products with constant matrices: the windows are short, and one product at batch 1 is faster than
-a general transform. It knows nothing of whole models.
+A state enters as an input under its own name and leaves as ``new.NAME``; the host decides which slots keep the new
+one. It knows nothing of whole models.
 """
 
 from math import gcd
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from audiolm.compute.onnx.graph import Graph, array
 from audiolm.conv import CausalConv1d, CausalConvTranspose1d, CausalStack, ResidualUnit
@@ -46,7 +44,7 @@ def first(g: Graph, x: str, count: int, axis: int = -1) -> str:
     return g.op("Slice", x, g.ints(0), g.ints(count), g.ints(axis))
 
 
-# -- spectra --
+# -- windows --
 
 
 def windows(g: Graph, x: str, count: int, size: int, hop: int) -> str:
@@ -55,30 +53,6 @@ def windows(g: Graph, x: str, count: int, size: int, hop: int) -> str:
     index = np.arange(count)[:, None] * (hop // piece) + np.arange(size // piece)
     pieces = g.reshape(x, -1, (size + (count - 1) * hop) // piece, piece)
     return g.reshape(g.op("Gather", pieces, g.constant(index, np.int64), axis=1), -1, size)
-
-
-def _angles(bins: Tensor, size: int) -> Tensor:
-    """``2 pi k n / size`` for bins ``k``, ``[bins, size]`` float64, without the rounding of large angles."""
-    return (bins[:, None] * torch.arange(size)) % size * (2 * torch.pi / size)
-
-
-def transform(window: Tensor, bins: Tensor | None = None) -> Tensor:
-    """The matrix ``[2 * bins, size]`` from sound to the spectrum of the windowed sound: real parts, then imaginary.
-
-    ``bins`` are the numbers of those that are wanted, all of them when None.
-    """
-    size = len(window)
-    angle = _angles(torch.arange(size // 2 + 1) if bins is None else bins, size)
-    return torch.cat((angle.cos(), -angle.sin())) * window.double()
-
-
-def inverse(window: Tensor) -> Tensor:
-    """The matrix ``[size, 2 * bins]`` from a spectrum, real parts and then imaginary, to sound times ``window``."""
-    size = len(window)
-    angle = _angles(torch.arange(size // 2 + 1), size)
-    share = torch.full((size // 2 + 1, 1), 2.0 / size, dtype=torch.float64)
-    share[0] = share[-1] = 1.0 / size
-    return (torch.cat((angle.cos() * share, -angle.sin() * share)) * window.double()).T
 
 
 # -- convolutions on [B, channels, T] --
@@ -147,5 +121,6 @@ def depthwise(g: Graph, layer: CausalConv1d, x: str, name: str, frames: int) -> 
     index = np.arange(frames)[:, None] + np.arange(context + 1)
     seen = g.op("Gather", joined, g.constant(index, np.int64), axis=1)
     weighted = g.op("Mul", seen, g.constant(array(layer.conv.weight)[:, 0].T))
-    y = g.reshape(g.op("ReduceSum", weighted, g.ints(2), keepdims=0), -1, width)
+    total = g.constant(np.repeat(np.eye(frames), context + 1, axis=1))
+    y = g.reshape(g.op("MatMul", total, g.reshape(weighted, -1, frames * (context + 1), width)), -1, width)
     return y if layer.conv.bias is None else g.op("Add", y, g.weight(layer.conv.bias))

@@ -4,9 +4,11 @@ Positions are the host's: it gives mask and angles, and says -1 while the look-a
 """
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from audiolm.compute.onnx import layers
+from audiolm.compute.onnx.fourier import Fourier
 from audiolm.compute.onnx.graph import CONTRIB, Graph, Precision, array
 from audiolm.compute.onnx.stages import attend
 from audiolm.features import LogMel, LogPitch
@@ -81,9 +83,11 @@ def _pitch(g: Graph, pitch: LogPitch, x: str) -> str:
 
 def _energies(g: Graph, sound: str, window: Tensor, filters: Tensor) -> str:
     """Energies ``[N, bands]`` of windows ``[N, size]`` through ``filters`` ``[bins, bands]``."""
-    used = filters.any(1).nonzero()[:, 0]
-    spectrum = g.linear(sound, layers.transform(window, used), exact=True)
-    return g.linear(g.op("Mul", spectrum, spectrum), filters[used].repeat(2, 1).T, exact=True)
+    fourier = Fourier(len(window), filters.any(1).nonzero()[:, 0].numpy())
+    sound = g.op("Mul", g.reshape(sound, -1, fourier.rows, fourier.columns), fourier.shaped(g, window))
+    spectrum = g.reshape(fourier.forward(g, sound), -1, 2 * fourier.bins.size)
+    shares = filters[fourier.bins] / torch.from_numpy(fourier.repeats)[..., None]
+    return g.linear(g.op("Mul", spectrum, spectrum), shares.repeat(1, 2, 1).flatten(0, 1).T, exact=True)
 
 
 def _log(g: Graph, energies: str, lift: float) -> str:
