@@ -9,7 +9,7 @@ no deadlines, so nothing is ever left out. It knows no model: what a rung means 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from streamer.metrics import Metrics, Ring
@@ -165,6 +165,13 @@ class Load:
     def _move(self, rung: int) -> None:
         self.rung, self._rest, self._bad, self._calm = rung, SETTLE, 0, 0
         self.metrics.gauge("load.rung", rung)
+
+
+def told(counters: Mapping[str, int]) -> str | None:
+    """What was left out in all, in words, from the counters of one or more sessions; None: nothing."""
+    ticks = {rung: counters.get(f"load.ticks_at_{rung}", 0) for rung in range(1, TOP + 1)}
+    each = [f"{TICK * count:.1f} s without {WORDS[rung]}" for rung, count in ticks.items() if count]
+    return f"the machine was too slow: {', '.join(each)}" if each else None
 
 
 def _keep(table: dict[int, float], position: int, since: float) -> None:

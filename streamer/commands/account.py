@@ -43,12 +43,13 @@ class Account:
         """What holds now and is worth telling at once when it changes.
 
         `state` is `ready` while a session runs and `online` else; `turn` is `listening` or `continuing`, where a node
-        takes turns.
+        takes turns; `left_out` is what the machine is too slow for now, in words, or null.
         """
         live = self.live
         return {
             "state": "ready" if live.phase == "running" else "online",
             "turn": live.follower.state,
+            "left_out": live.session.info.load.words,
             **self.remote.now(),
             "note": live.note,
             "failed": live.failed,

@@ -27,6 +27,7 @@ from streamer.commands.outcome import carries_sound, files_of, peak_rss_mb
 from streamer.commands.sessions import Live
 from streamer.commands.state import State
 from streamer.graph import Graph
+from streamer.load import told
 from streamer.node import Sink, Source
 
 CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: TERMINATED}
@@ -159,8 +160,11 @@ def summary(found: dict[str, Any]) -> str:
         lines.append(f"latency     {name.replace('_', ' ')} p50 {each['p50']:.0f} ms, p95 {each['p95']:.0f} ms")
     if found["rtf"] is not None:
         lines.append(f"speed       real-time factor {found['rtf']:.2f}")
-    lost = f"underruns {found['underruns']}, dropped frames {found['dropped']}, lost samples {found['lost_samples']}"
-    lines.append(f"lost        {lost}")
+    if left_out := told(found["counters"]):
+        lines.append(f"left out    {left_out}")
+    made_up = f" ({found['concealed_samples'] / 16_000:.2f} s made up)" if found["concealed_samples"] else ""
+    lost = f"dropped frames {found['dropped']}, lost samples {found['lost_samples']}"
+    lines.append(f"lost        underruns {found['underruns']}{made_up}, {lost}")
     lines.append(f"memory      {found['peak_rss_mb']:.0f} MiB at most")
     if found["output"] is not None:
         lines.append(f"result      {found['output']}")

@@ -17,6 +17,7 @@ from streamer.commands.outcome import carries_sound, files_of, node_settings, pe
 from streamer.commands.progress import Watch
 from streamer.errors import ConfigError
 from streamer.graph import Graph
+from streamer.load import told
 from streamer.runtime import run as run_sessions
 from streamer.session import Session
 
@@ -162,6 +163,7 @@ def result(request: Request, graph: Graph, session: Session) -> dict[str, Any]:
         "tick_ms": _percentiles(report["tick_ms"]),
         "node_ms": {name: _percentiles(found) for name, found in report["nodes"].items()},
         "dropped": report["dropped"],
+        "load": report["load"],
         "counters": report["counters"],
         "peak_rss_mb": peak_rss_mb(),
     }
@@ -184,6 +186,8 @@ def summary(request: Request, found: dict[str, Any]) -> str:
         lines.append(f"first sample  {found['first_sample_ms']:.0f} ms after {since}")
     if found["rtf"] is not None:
         lines.append(f"speed         real-time factor {found['rtf']:.2f} ({found['wall_s']:.1f} s for {whole:.1f} s)")
+    if left_out := told(found["counters"]):
+        lines.append(f"left out      {left_out}")
     if found["dropped"]:
         lines.append(f"dropped       {found['dropped']} frames")
     lines.append(f"to repeat     {shlex.join(repeat(request, found))}")

@@ -255,6 +255,9 @@ def _figures(status: Mapping[str, Any]) -> Iterator[Row]:
         speed.append((f"{joint}tick p50 {tick['p50']:.0f}, p99 {tick['p99']:.0f} of {TICK_MS:.0f} ms", late))
     if speed:
         yield _row(3, "speed", *speed)
+    left_out = (status.get("load") or {}).get("left_out")
+    if left_out:
+        yield _row(2, "too slow", (f"leaves out {left_out}", "bold yellow"))
     yield _lost(status)
     drifts = {_node(name): value for name, value in status.get("gauges", {}).items() if name.endswith(".drift_ppm")}
     for node, value in drifts.items():

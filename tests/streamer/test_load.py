@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from streamer.load import CALM, LATE, MOST, NO_FINE, RARELY, SETTLE, TICK, TOP, WORDS, Load
+from streamer.load import CALM, LATE, MOST, NO_FINE, RARELY, SETTLE, TICK, TOP, WORDS, Load, told
 from streamer.metrics import Metrics
 
 AT = 640
@@ -158,6 +158,13 @@ def test_it_says_what_was_left_out():
     assert report["ticks"][TOP] == counters[f"load.ticks_at_{TOP}"] > 10
     assert (report["tokens_left_out"], report["late_ticks"]) == (16, counters["load.late_ticks"])
     assert report["lateness_ms"]["p99"] > 1000 * LATE
+
+
+def test_what_was_left_out_in_all_is_said_in_a_line():
+    assert told({"load.late_ticks": 3}) is None
+    counters = {"load.ticks_at_1": 30, "load.ticks_at_4": 5}
+    said = "the machine was too slow: 1.2 s without half of the fine levels, 0.2 s without the fine stage"
+    assert told(counters) == said
 
 
 @pytest.mark.parametrize("rung", range(NO_FINE))
