@@ -68,11 +68,11 @@ def _codecs() -> list[Contest]:
             _STREAMING,
             "24 kHz, 80 ms a step, 8 of its codebooks, its published size; ours is the shipped `piano` codec at "
             "16 kHz, 40 ms a step, 12 codebooks. Its decoder's convolutions keep no state from call to call, so its "
-            "stream is a cost and not a sound.", rounds=5,
+            "stream is a cost and not a sound.", rounds=3,
         ),
         Contest(
             "mimi-moshi", "moshi Mimi", catalog.MOSHI, [f"{_WORKERS}.moshi_mimi"], _CODEC, _STREAMING,
-            "as above; both of its halves stream.", rounds=5,
+            "as above; both of its halves stream.", rounds=3,
         ),
     ]  # fmt: skip
 

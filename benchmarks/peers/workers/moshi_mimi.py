@@ -32,11 +32,8 @@ def make(chosen: argparse.Namespace) -> Prepared:
         "decode.batch": lambda: decode(whole, codes),
     }
 
-    def measure() -> dict[str, float]:
-        times = y.turns(works, tiny=True)  # each call is seconds long: one a round
-        return y.per_second(times, frames / FRAMES_A_SECOND)
-
-    return Prepared(importlib.metadata.version("moshi"), measure, {"codebooks": y.CODES, "frames": frames})
+    seconds, about = frames / FRAMES_A_SECOND, {"codebooks": y.CODES, "frames": frames}
+    return Prepared(importlib.metadata.version("moshi"), lambda: y.per_second(y.once(works), seconds), about)
 
 
 def encode(model: MimiModel, *pieces: torch.Tensor) -> None:

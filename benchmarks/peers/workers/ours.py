@@ -128,9 +128,7 @@ def codec(chosen: argparse.Namespace) -> Prepared:
     }
     works = {"reference": y.plain_step(tiny=chosen.tiny), **streams, **batches}
     about = {"codec": net.config.kind, "levels": net.config.levels, "bundle": parts.name}
-    return Prepared(
-        _version(), lambda: y.per_second(y.turns(works, tiny=chosen.tiny, bursts=3, calls=1), seconds), about
-    )
+    return Prepared(_version(), lambda: y.per_second(y.once(works), seconds), about)
 
 
 # -- a whole continuation --

@@ -36,11 +36,8 @@ def make(chosen: argparse.Namespace) -> Prepared:
         "decode.batch": guarded(lambda: model.decode(codes)),
     }
 
-    def measure() -> dict[str, float]:
-        times = y.turns(works, tiny=True)  # each call is seconds long: one a round
-        return y.per_second(times, frames / FRAMES_A_SECOND)
-
-    return Prepared(transformers.__version__, measure, {"codebooks": y.CODES, "frames": frames})
+    seconds, about = frames / FRAMES_A_SECOND, {"codebooks": y.CODES, "frames": frames}
+    return Prepared(transformers.__version__, lambda: y.per_second(y.once(works), seconds), about)
 
 
 def guarded(call: Callable[[], object]) -> Work:

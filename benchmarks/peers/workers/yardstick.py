@@ -3,11 +3,12 @@
 Sizes are those of MEASURED's table of peers: 6 layers, width 512, 8 heads, a cache of 1000, 1024 tokens.
 """
 
+import time
 from collections.abc import Mapping
 
 import torch
 
-from benchmarks.common import Work, interleave, one_thread
+from benchmarks.common import Work, interleave, one_thread, quiet
 from benchmarks.plain import PlainDecoder
 
 LAYERS, WIDTH, HEADS, CODES, VOCABULARY, CONTEXT = 6, 512, 8, 8, 1024, 1000
@@ -40,6 +41,18 @@ def turns(works: Mapping[str, Work], *, tiny: bool, bursts: int = 5, calls: int 
     return {name: one.cpu_s for name, one in times.items()} | {
         f"wall.{name}": one.wall_s for name, one in times.items()
     }
+
+
+def once(works: Mapping[str, Work]) -> dict[str, float]:
+    """CPU seconds of one call of each, for works that are seconds long; the yardstick is a few short bursts before."""
+    made = turns({"reference": works["reference"]}, tiny=False, bursts=3)
+    with quiet():
+        for name, work in works.items():
+            if name != "reference":
+                begin = time.thread_time()
+                work()
+                made[name] = time.thread_time() - begin
+    return made
 
 
 def per_second(times: Mapping[str, float], seconds: float) -> dict[str, float]:
