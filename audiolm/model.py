@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from audiolm.bundle import load_bundle
+from audiolm.compute.base import Compute
+from audiolm.compute.choose import make_compute, resolve
 from audiolm.door import DoorConfig
 from audiolm.engine import Audio, Engine
 from audiolm.errors import InputError
@@ -31,19 +33,31 @@ LONGEST = 7 * 24 * 3600.0
 
 
 class AudioLM:
-    """A loaded model. Weights are shared; every stream has its own session and engine slot."""
+    """A loaded model. Weights are shared; every stream has its own session and engine slot.
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    Args:
+        parts: the model.
+        engine: what steps it: ``auto`` (the fastest that is installed), ``torch`` (the reference), ``onnx``,
+            ``onnx-int8``, ``torch-int8`` or ``cuda``. Sounds of different engines are alike, not equal.
+
+    Raises:
+        ConfigError: there is no such engine here.
+    """
+
+    def __init__(self, parts: Parts, engine: str = "auto") -> None:
+        self.parts, self.engine = parts, resolve(engine)
+        self._compute: Compute | None = None
 
     @classmethod
-    def load(cls, bundle: str | PathLike[str]) -> "AudioLM":
+    def load(cls, bundle: str | PathLike[str], engine: str = "auto") -> "AudioLM":
         """Load a shipped bundle by name, or any by path.
 
         Raises:
             BundleError: it is not there, damaged, or of another version.
+            ConfigError: there is no such engine here.
         """
-        return cls(load_bundle(str(bundle)))
+        chosen = resolve(engine)
+        return cls(load_bundle(str(bundle)), chosen)
 
     @property
     def sample_rate(self) -> int:
@@ -77,7 +91,9 @@ class AudioLM:
     ) -> Session:
         """A fresh session on an engine of its own; ``options`` go to :class:`~audiolm.session.Session`."""
         guided = {name for name, settings in (sampling or self.parts.sampling).items() if settings.guidance != 1}
-        return Session(Engine(self.parts, guided=guided), mode=mode, seed=seed, sampling=sampling, **options)
+        self._compute = self._compute or make_compute(self.engine, self.parts)
+        engine = Engine(self.parts, guided=guided, compute=self._compute.fresh())
+        return Session(engine, mode=mode, seed=seed, sampling=sampling, **options)
 
     def stream(
         self,

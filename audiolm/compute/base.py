@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,10 @@ class Compute(ABC):
         if part in self.parts.stages:
             return self.parts.stages[part].init_state(slots, guided)
         return self.parts.module(part).init_state(slots)
+
+    def fresh(self) -> Self:
+        """One more like this for another engine; what was loaded is shared, states are not."""
+        return copy(self)
 
     def bind(self, part: str, state: State) -> None:
         """Told once for each part which state will be stepped, before the first step: time to prepare."""

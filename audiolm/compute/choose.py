@@ -5,7 +5,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from audiolm.compute.base import Compute
-from audiolm.compute.device import device_compute, find_device
 from audiolm.compute.eager import TorchCompute
 from audiolm.errors import ConfigError
 from audiolm.parts import Parts
@@ -32,12 +31,18 @@ def _torch_int8(parts: Parts) -> Compute:
     return Int8Compute(parts)
 
 
+def _cuda(parts: Parts) -> Compute:
+    from audiolm.compute.device import device_compute
+
+    return device_compute(parts)
+
+
 ENGINES: dict[str, Maker] = {
     "torch": TorchCompute,
     "torch-int8": _torch_int8,
     "onnx": _onnx,
     "onnx-int8": _onnx_int8,
-    "cuda": device_compute,
+    "cuda": _cuda,
 }
 
 
@@ -53,6 +58,8 @@ def resolve(name: str) -> str:
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {name!r}; expected one of {', '.join((AUTO, *ENGINES))}", engine=name)
     if name == "cuda":  # now, and not when the first session comes
+        from audiolm.compute.device import find_device
+
         find_device(name)
     return name
 

@@ -115,8 +115,8 @@ def engines(
     for label, (held, sounds) in sources.items():
         for stage in STAGES:
             progress(f"{label}: {stage} stage")
-            found = crops_of(parts, stage, held, crops)
-            rows += _stage_rows(section, label, stage, crops=found, parts=parts, computes=computes)
+            cut = crops_of(parts, stage, held, crops)
+            rows += _stage_rows(section, label, stage, crops=cut, parts=parts, computes=computes)
         for name, compute in computes.items():
             progress(f"{label}: codec and tokenizer under {name}")
             found = compare_ears(parts, compute, sounds)

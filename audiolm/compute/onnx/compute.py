@@ -4,6 +4,7 @@ What cannot be written as a graph (stages of the flat pattern) is stepped by tor
 """
 
 from collections.abc import Callable, Iterator
+from typing import Self
 
 from audiolm.compute.base import Array, Compute, Mask
 from audiolm.compute.eager import TorchCompute
@@ -42,6 +43,12 @@ class OnnxCompute(Compute):
         self._torch = TorchCompute(parts)
         self._stages: dict[str, StageSteps] = {}
         self._modules: dict[str, ModuleSteps] = {}
+
+    def fresh(self) -> Self:
+        """One more, with the same loaded graphs, bound to nothing yet."""
+        made = super().fresh()
+        made._stages, made._modules = {}, {}  # noqa: SLF001 - of its own kind
+        return made
 
     def bind(self, part: str, state: State) -> None:
         """Load the graphs of a part and bind them to the state that will be stepped."""

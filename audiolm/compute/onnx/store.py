@@ -38,9 +38,15 @@ class Store:
     def __init__(self, name: str, fingerprint: str, folder: Path | None = None) -> None:
         self.name, self.fingerprint = re.sub(r"[^\w-]", "_", name), fingerprint
         self.folder = (folder or cache_folder()) / "onnx"
+        self._loaded: dict[str, Any] = {}
 
     def load(self, part: str, make: Callable[[], bytes]) -> Any:
-        """The ready session of a graph: from its file, or made and kept."""
+        """The ready session of a graph, loaded once: from its file, or made and kept there."""
+        if part not in self._loaded:
+            self._loaded[part] = self._load(part, make)
+        return self._loaded[part]
+
+    def _load(self, part: str, make: Callable[[], bytes]) -> Any:
         if not self.fingerprint:
             return session(make())
         path = self.path(part)
