@@ -61,7 +61,7 @@ def _analyse(g: Graph, net: SpectralEncoder, x: str, frames: int) -> str:
     logs = g.op("Log", g.op("Add", magnitudes, g.constant(FLOOR)))
     weight = net.inward.weight.double() / net.scale.double()
     bias = net.inward.bias.double() - weight @ net.mean.double()
-    weight = (weight.view(-1, net.per_frame, net.bins) * layers.LOG10)[..., fourier.bins] / fourier.repeats
+    weight = fourier.shared(weight.view(-1, net.per_frame, net.bins) * layers.LOG10)
     y = g.linear(g.reshape(logs, -1, net.per_frame * fourier.bins.size), weight.flatten(1), bias)
     return g.of(net.outward, _trunk(g, net.blocks, y, frames))
 
@@ -99,9 +99,9 @@ def _synthesize(g: Graph, net: SpectralDecoder, z: str, frames: int) -> str:
     fourier = Fourier(len(net.phase.window), within=HOP)
     y = _trunk(g, net.blocks, g.of(net.inward, z), frames)
     weight, bias = net.outward.weight.double() * net.scale, net.outward.bias.double() * net.scale + net.mean
-    weight = weight.view(net.per_frame, net.bins, -1)[:, fourier.bins].flatten(0, 2) / layers.LOG10
-    bias = bias.view(net.per_frame, net.bins)[:, fourier.bins].flatten() / layers.LOG10
-    logs = g.linear(y, weight, bias)
+    both = torch.cat((weight, bias[:, None]), 1).T.reshape(-1, net.per_frame, net.bins) / layers.LOG10
+    both = fourier.spread(both).flatten(1).T
+    logs = g.linear(y, both[:, :-1], both[:, -1])
     magnitudes = g.op("Relu", g.op("Sub", g.op("Exp", logs), g.constant(FLOOR)))
     return _sound(g, net.phase, fourier, magnitudes, frames * net.per_frame)
 
@@ -114,7 +114,7 @@ def _sound(g: Graph, phase: PhaseMaker, fourier: Fourier, magnitudes: str, count
     silence = layers.last(g, total, new, 1)  # no window has reached the last hop of the sum yet
     sizes = g.reshape(magnitudes, -1, count * places, 1, turns)
     sizes = g.op("Concat", sizes, sizes, axis=-1)
-    signs = np.concatenate((array(phase.start)[fourier.bins], np.zeros((places, turns))), 1)
+    signs = np.concatenate((array(fourier.spread(phase.start)), np.zeros((places, turns))), 1)
     fresh = g.op("Mul", sizes, g.constant(np.tile(signs, (count, 1))[:, None]))
     maker = _Phases(g, phase, fourier)
     pieces = []

@@ -7,6 +7,7 @@ own, which :attr:`Fourier.bins` tells; what lies before or behind is written in 
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from audiolm.compute.onnx.graph import Graph, array
@@ -46,6 +47,14 @@ class Fourier:
         """Multiplications of a split."""
         places, turns = _entries(size, rows, wanted)
         return 2 * len(places) * (size + 2 * size // rows * len(turns))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of bins ``[..., size / 2 + 1] -> [..., places, turns]`` in the order of the spectra."""
+        return values[..., torch.from_numpy(self.bins)]
+
+    def shared(self, values: Tensor) -> Tensor:
+        """The same for weights in a sum over a spectrum: a bin that comes twice has half of its weight each time."""
+        return self.spread(values) / torch.from_numpy(self.repeats)
 
     def shaped(self, g: Graph, window: Tensor) -> str:
         """A constant of ``size`` samples, to multiply sound by."""

@@ -4,7 +4,6 @@ Positions are the host's: it gives mask and angles, and says -1 while the look-a
 """
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from audiolm.compute.onnx import layers
@@ -86,8 +85,8 @@ def _energies(g: Graph, sound: str, window: Tensor, filters: Tensor) -> str:
     fourier = Fourier(len(window), filters.any(1).nonzero()[:, 0].numpy())
     sound = g.op("Mul", g.reshape(sound, -1, fourier.rows, fourier.columns), fourier.shaped(g, window))
     spectrum = g.reshape(fourier.forward(g, sound), -1, 2 * fourier.bins.size)
-    shares = filters[fourier.bins] / torch.from_numpy(fourier.repeats)[..., None]
-    return g.linear(g.op("Mul", spectrum, spectrum), shares.repeat(1, 2, 1).flatten(0, 1).T, exact=True)
+    shares = fourier.shared(filters.T).repeat(1, 1, 2).flatten(1)
+    return g.linear(g.op("Mul", spectrum, spectrum), shares, exact=True)
 
 
 def _log(g: Graph, energies: str, lift: float) -> str:
