@@ -15,7 +15,7 @@ from typing import Final
 from streamer.metrics import Metrics, Ring
 
 TICK: Final = 0.04  # seconds that a tick may take from its permission, or from the end of the one before
-LATE: Final = 0.03  # seconds behind the deadline that are worth acting on: less is taken by the buffers
+LATE: Final = 0.05  # seconds behind the deadline that are worth acting on: less is taken by the buffers
 FAR: Final = 0.12  # seconds behind at which every buffer is empty: what is more is not held against the next tick
 BAD: Final = 2  # ticks in a row that must be late and not catch up
 SETTLE: Final = 3  # ticks that were under way before a change could tell

@@ -6,8 +6,8 @@ A turn begins when `prime` samples are there, or when its end is known. It fades
 end of a turn and at an interruption, 5 ms are added after the last sample that was played: the last 5 ms mirrored in
 time, faded out. The mirror begins with the value that was last heard and has the colour of the sound. Repeating the
 last pitch period instead would need a pitch, which a chord has not, and most periods are longer than the fade. In an
-underrun the last 40 ms go on back and forth and fade over 200 ms (`streamer.conceal`), until enough waits again: then
-the sound is faded into. Apart from fades and what `lost` counts, every sample is played once, unchanged.
+underrun the last 80 ms go on back and forth and fade over half a second (`streamer.conceal`), until enough waits again:
+then the sound is faded into. Apart from fades and what `lost` counts, every sample is played once, unchanged.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["CONCEALED", "FADE", "JitterBuffer", "Samples"]
 
 Samples = NDArray[np.float32]
 FADE = 80  # samples of every fade: 5 ms at 16 kHz
-PAST = 640  # samples that an underrun is concealed with
-CONCEALED = 3200  # samples after which that has faded out
+PAST = 1280  # samples that an underrun is concealed with
+CONCEALED = 8000  # samples after which that has faded out
 _UP: Samples = (0.5 - 0.5 * np.cos(np.pi * (np.arange(FADE) + 0.5) / FADE)).astype(np.float32)
 _DOWN: Samples = _UP[::-1].copy()
 

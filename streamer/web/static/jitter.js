@@ -2,14 +2,14 @@
 // tested.
 //
 // It plays once `prime` samples wait (or a turn has ended with fewer) and fades out at the end of the turn. When it runs
-// dry before, the last 40 ms go on back and forth and fade over 200 ms (as in streamer/conceal.py), until enough waits
-// again: then the sound is faded into. It never lets more than `most` wait: what is over is skipped with a cross-fade and
-// counted as lost.
+// dry before, the last 80 ms go on back and forth and fade over half a second (as in streamer/conceal.py), until enough
+// waits again: then the sound is faded into. It never lets more than `most` wait: what is over is skipped with a
+// cross-fade and counted as lost.
 
 const FADE = 80; // 5 ms
 const CROSS = 160; // 10 ms
-const PAST = 640; // what an underrun is concealed with
-const CONCEALED = 3200; // after which that has faded out
+const PAST = 1280; // what an underrun is concealed with
+const CONCEALED = 8000; // after which that has faded out
 const STEP_UP = 640; // an underrun asks for one more tick of priming
 
 export class JitterBuffer {
@@ -91,7 +91,7 @@ export class JitterBuffer {
     return sample;
   }
 
-  /** Behind the last sample, which had `this.gain`: the last 40 ms back and forth, fading over `length` samples. */
+  /** Behind the last sample, which had `this.gain`: the last 80 ms back and forth, fading over `length` samples. */
   goOn(length) {
     const past = Float32Array.from({ length: PAST }, (_, index) => {
       const at = this.head - PAST + index;

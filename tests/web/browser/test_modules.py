@@ -193,8 +193,8 @@ def test_running_dry_is_concealed_counted_and_primed_anew_with_more(run):
 
 
 def test_what_is_made_up_fades_away_or_ends_with_its_turn(run):
-    told = story(run, ["put", 0], ["put", 640], ["take", 6000])
-    assert not told["out"][1280 + 3200 :].any()
+    told = story(run, ["put", 0], ["put", 640], ["take", 10000])
+    assert not told["out"][1280 + 8000 :].any()
     assert np.abs(np.diff(told["out"])).max() < STEEPEST
     told = story(run, ["put", 0], ["put", 640], ["take", 2000], ["endTurn"], ["take", 500])
     assert told["out"][1990:2000].any()
