@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from audiolm.compute.device import find_device
+from audiolm.compute.fused import Kernels
 from audiolm.compute.placed import Placed, Types
 from audiolm.compute.tick import (
     COARSE,
@@ -78,6 +79,7 @@ class Lockstep:
             turns at different times; a session's bits are still independent of its neighbours'.
         truncates: whether top-k and top-p may be asked for; default: whether the model's own sampling does.
         graphs: capture CUDA graphs.
+        kernels: what replaces torch's operations; None: Triton's where they are.
 
     Raises:
         EngineError: no such device, a model that cannot be stepped so, or numbers out of range.
@@ -93,11 +95,12 @@ class Lockstep:
         burst: int | None = None,
         truncates: bool | None = None,
         graphs: bool = True,
+        kernels: Kernels | None = None,
     ) -> None:
         _check(parts, slots, burst)
         self.parts, self.slots, self.burst = parts, slots, burst
         self.truncates = any(_truncates(how) for how in parts.sampling.values()) if truncates is None else truncates
-        placed = Placed(parts, find_device(device), types)
+        placed = Placed(parts, find_device(device), types, kernels)
         prepare_thread()
         with torch.inference_mode():
             self.program = TickProgram(placed, slots, burst=burst, truncates=self.truncates, graphs=graphs)

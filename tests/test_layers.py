@@ -13,6 +13,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("audiolm", "streamer", "plugins")
 CORE_LIBRARIES = {"torch", "numpy", "safetensors", "audiolm"}
 FREE_IN_AUDIOLM = ("audiolm.train", "audiolm.eval", "audiolm.export", "audiolm.cli", "audiolm.commands")
+# Imported only where Triton is: it reads a kernel's globals, so these cannot import it later.
+FREE_IN_AUDIOLM += ("audiolm.compute.kernels",)
 # Bottom to top. A module that is not named here stands as high as the highest it imports.
 STREAMER_ORDER = [
     {"errors"},

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from audiolm.compute.base import Array, Compute, Mask
+from audiolm.compute.fused import Kernels
 from audiolm.compute.graphs import Captured, Inlet, Outlet, full_state
 from audiolm.compute.placed import Placed, RowInputs, Types, fill, narrowed
 from audiolm.errors import EngineError
@@ -86,6 +87,7 @@ class DeviceCompute(Compute):
         types: of the stages' weights and caches.
         buckets: numbers of slots that a step may take, smallest first; the states' own number is always one.
         graphs: capture CUDA graphs; without, the same operations run one by one.
+        kernels: what replaces torch's operations; None: Triton's where they are.
 
     Raises:
         EngineError: there is no such device.
@@ -101,10 +103,11 @@ class DeviceCompute(Compute):
         types: Types | None = None,
         buckets: Sequence[int] = (),
         graphs: bool = True,
+        kernels: Kernels | None = None,
     ) -> None:
         super().__init__(parts)
         self.device = find_device(device)
-        self.placed = Placed(parts, self.device, types)
+        self.placed = Placed(parts, self.device, types, kernels)
         self.buckets, self.graphs = sorted(buckets), graphs
         self._programs: dict[tuple[object, ...], Program] = {}
         self._lock = threading.Lock()  # one device, one stream: and no graph is captured while another replays

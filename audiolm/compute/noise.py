@@ -4,7 +4,7 @@
 without a step back to the host, so that it can be captured in a CUDA graph. It knows nothing of stages or slots.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 from audiolm.sampler import BUMPS
 
 LOW = 0xFFFFFFFF
+# Seeds [B], positions [B, draws] and, of each block, its stage, number and draw -> uniforms [B, blocks, 4].
+Uniforms = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 
 
@@ -27,9 +29,11 @@ class Noise:
     Args:
         draws: (stage index, levels) of each draw.
         device: where they are made.
+        kernel: what makes them; None: tensor arithmetic.
     """
 
-    def __init__(self, draws: Sequence[tuple[int, int]], device: torch.device) -> None:
+    def __init__(self, draws: Sequence[tuple[int, int]], device: torch.device, kernel: Uniforms | None = None) -> None:
+        self._kernel = kernel
         self.levels = [levels for _, levels in draws]
         self.blocks = [-(-levels // 4) for levels in self.levels]
         keys = [stage for (stage, _), blocks in zip(draws, self.blocks, strict=True) for _ in range(blocks)]
@@ -44,6 +48,14 @@ class Noise:
 
     def __call__(self, seeds: Tensor, positions: Tensor) -> list[Tensor]:
         """Uniforms ``[B, levels]`` float32 of each draw, for seeds ``[B]`` (bits) and positions ``[B, draws]``."""
+        if self._kernel is None:
+            uniforms = self._uniforms(seeds, positions)
+        else:
+            uniforms = self._kernel(seeds, positions, self._keys[0], self._counters, self._draw)
+        parts = torch.split(uniforms, self.blocks, 1)
+        return [part.flatten(1)[:, :levels] for part, levels in zip(parts, self.levels, strict=True)]
+
+    def _uniforms(self, seeds: Tensor, positions: Tensor) -> Tensor:
         at = positions[:, self._draw]
         even = torch.stack((self._counters.expand_as(at), torch.zeros_like(at)))  # words 0 and 2 of the counter
         odd = torch.stack((at, torch.zeros_like(at)))  # words 1 and 3
@@ -52,9 +64,7 @@ class Noise:
             high, low = self._multiply(even)
             even, odd = high.flip(0) ^ odd ^ keys, low.flip(0)
         words = torch.stack((even[0], odd[0], even[1], odd[1]), -1)  # [B, blocks, 4]
-        uniforms = (((words >> 41) & 0x7FFFFF).float() + 0.5) * 2.0**-23
-        parts = torch.split(uniforms, self.blocks, 1)
-        return [part.flatten(1)[:, :levels] for part, levels in zip(parts, self.levels, strict=True)]
+        return (((words >> 41) & 0x7FFFFF).float() + 0.5) * 2.0**-23
 
     def _multiply(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The upper and the lower 64 bits of the products of both words with their multipliers."""

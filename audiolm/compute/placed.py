@@ -11,7 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from audiolm.compute.ring import Look, begin, look, radians, through
+from audiolm.compute.depth_kernel import Frame, PackedDepth
+from audiolm.compute.fused import Emit, Kernels, find_kernels
+from audiolm.compute.ring import begin, radians, through
 from audiolm.parts import Parts
 from audiolm.sampler import SamplingTensors
 from audiolm.stage import Pick, Stage, picker
@@ -56,12 +58,16 @@ class PlacedStage:
     Args:
         stage: the module, there already.
         types: of its weights and caches.
-        look: the attention.
+        kernels: for attention and frames.
     """
 
-    def __init__(self, stage: Stage, types: Types, look: Look = look) -> None:
-        self.module, self.spec, self.types, self.look = stage, stage.spec, types, look
+    def __init__(self, stage: Stage, types: Types, kernels: Kernels | None = None) -> None:
+        self.module, self.spec, self.types = stage, stage.spec, types
         self.device = stage.tokens.offsets.device
+        kernels = kernels or Kernels()
+        self._attend = kernels.attend_for(stage.temporal.ring.head_width)
+        self._emit = kernels.emit_for(stage.spec, types.weights)
+        self._packed = PackedDepth(stage.depth, types.weights) if self._emit and stage.depth else None
         self._radians = radians(stage.temporal.ring, self.device)
 
     def init_state(self, guided: bool = False) -> State:
@@ -72,7 +78,33 @@ class PlacedStage:
     def step(self, row: RowInputs, settings: SamplingTensors, state: State, levels: int | None = None) -> Tensor:
         """Take one row; ``[B, levels]`` int64 tokens. As :meth:`audiolm.stage.Stage.step`, on the device throughout."""
         guided = state["held"].shape[1] == 2
+        fusible = not (guided or settings.any_top_k or settings.any_top_p) and levels in (None, self.spec.levels)
+        if self._emit is not None and self._packed is not None and fusible:
+            return self._step_fused(row, settings, state, self._emit, self._packed)
         return self._take(row, picker(row.forced, row.is_forced, row.u, settings, guided), state, levels)
+
+    def _step_fused(
+        self, row: RowInputs, settings: SamplingTensors, state: State, emit: Emit, packed: PackedDepth
+    ) -> Tensor:
+        """A row whose frame is emitted by one kernel."""
+        last, module = self._last(row, state), self.module
+        h = self._advance(module.conditioned(module.tokens(last), row.cond, guided=False), state, row.positions, row)
+        base = module.depth.inputs(h)  # type: ignore[union-attr]
+        tokens = emit(packed, Frame(base, row.forced, row.is_forced, row.u, settings))
+        return self._keep(tokens, last, row, state)
+
+    @staticmethod
+    def _last(row: RowInputs, state: State) -> Tensor:
+        return state["last"] if row.rows is None else state["last"][row.rows]
+
+    @staticmethod
+    def _keep(tokens: Tensor, last: Tensor, row: RowInputs, state: State) -> Tensor:
+        """Write a row's tokens into the state of the active slots."""
+        if row.rows is None:
+            assign(state, "last", tokens, row.active)
+        else:
+            state["last"][row.rows] = torch.where(row.active[:, None], tokens, last)
+        return tokens
 
     def teach(self, tokens: Tensor, cond: Tensor | None) -> Tensor:
         """Teacher-forced logits ``[T, levels, cardinality]`` of a fresh stream, step by step.
@@ -96,7 +128,7 @@ class PlacedStage:
 
     def _take(self, row: RowInputs, pick: Pick, state: State, levels: int | None) -> Tensor:
         guided = state["held"].shape[1] == 2
-        last = state["last"] if row.rows is None else state["last"][row.rows]
+        last = self._last(row, state)
 
         def advance(x: Tensor, positions: Tensor) -> Tensor:
             return self._advance(self.module.conditioned(x, row.cond, guided), state, positions, row)
@@ -104,11 +136,7 @@ class PlacedStage:
         tokens = self.module.make_row(
             row.forced, pick, last, advance, positions=row.positions, levels=levels, guided=guided
         )
-        if row.rows is None:
-            assign(state, "last", tokens, row.active)
-        else:
-            state["last"][row.rows] = torch.where(row.active[:, None], tokens, last)
-        return tokens
+        return self._keep(tokens, last, row, state)
 
     def _advance(self, x: Tensor, state: State, positions: Tensor, row: RowInputs) -> Tensor:
         """One temporal step of all rows; the state's two leading dimensions are seen as one."""
@@ -126,7 +154,7 @@ class PlacedStage:
             radians=self._radians,
             dtype=self.types.caches,
         )
-        return through(self.module.temporal, x, flat, at, self.look)
+        return through(self.module.temporal, x, flat, at, self._attend)
 
 
 class PlacedTokenizer:
@@ -162,16 +190,19 @@ class Placed:
         parts: the model; its own modules are used where they need no other device or type, copies elsewhere.
         device: where.
         types: of the stages; codec and tokenizer stay in float32.
-        look: the stages' attention.
+        kernels: what replaces torch's operations; None: the best that are there.
     """
 
-    def __init__(self, parts: Parts, device: torch.device, types: Types | None = None, look: Look = look) -> None:
+    def __init__(
+        self, parts: Parts, device: torch.device, types: Types | None = None, kernels: Kernels | None = None
+    ) -> None:
         self.parts, self.device, self.types = parts, device, types or Types()
+        self.kernels = find_kernels(device) if kernels is None else kernels
         codec = _placed(parts.codec, device, torch.float32)
         self.encoder, self.decoder = codec.encoder, codec.decoder
         self.tokenizer = PlacedTokenizer(_placed(parts.tokenizer, device, torch.float32))
         self.stages = {
-            name: PlacedStage(_placed(stage, device, self.types.weights), self.types, look)
+            name: PlacedStage(_placed(stage, device, self.types.weights), self.types, self.kernels)
             for name, stage in parts.stages.items()
         }
 

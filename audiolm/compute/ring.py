@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiolm.attention import Ring, RingAttention, RingStep, TemporalTransformer, frequencies, rotate
+from audiolm.attention import Ring, RingStep, TemporalTransformer, frequencies, rotate
 from audiolm.streaming import State
 
 
@@ -31,8 +31,9 @@ class At(RingStep):
     whole: bool
 
 
-# Queries [B, heads, width] over what the rows see: keys, values [slots, heads, entries, width] -> [B, heads, width].
-Look = Callable[[Tensor, Tensor, Tensor, At], Tensor]
+# Queries, keys and values of one position, [B, 3, heads, width] and not yet rotated, with the caches they go into,
+# [slots, heads, entries, width]; what the queries see comes back, [B, heads, width].
+Attend = Callable[[Tensor, Tensor, Tensor, At], Tensor]
 
 
 def radians(ring: Ring, device: torch.device) -> Tensor:
@@ -68,27 +69,22 @@ def store(cache: Tensor, new: Tensor, at: At) -> None:
     )
 
 
-def look(q: Tensor, keys: Tensor, values: Tensor, at: At) -> Tensor:
+def attend(qkv: Tensor, keys: Tensor, values: Tensor, at: At) -> Tensor:
     """Attention by torch: over the caches as they lie, or over a copy of a few slots."""
-    if not at.whole:
-        keys, values = keys[at.rows], values[at.rows]
-    return F.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=at.bias)[:, :, 0]
-
-
-def attend(attention: RingAttention, x: Tensor, state: State, at: At, look: Look = look) -> Tensor:
-    """``[B, width] -> [B, width]``, writing one position into the caches ``k`` and ``v``."""
-    qkv = attention.qkv(x).view(len(x), 3, attention.heads, attention.head_width)
     q, k = rotate(qkv[:, :2], at.cos, at.sin).unbind(1)
-    keys, values = state["k"], state["v"]
     store(keys, k, at)
     store(values, qkv[:, 2], at)
-    seen = look(q.to(keys.dtype), keys, values, at)
-    return attention.out(seen.to(x.dtype).reshape(len(x), -1))  # type: ignore[no-any-return]
+    if not at.whole:
+        keys, values = keys[at.rows], values[at.rows]
+    seen = F.scaled_dot_product_attention(q[:, :, None].to(keys.dtype), keys, values, attn_mask=at.bias)
+    return seen[:, :, 0]
 
 
-def through(temporal: TemporalTransformer, x: Tensor, state: State, at: At, look: Look = look) -> Tensor:
+def through(temporal: TemporalTransformer, x: Tensor, state: State, at: At, attend: Attend = attend) -> Tensor:
     """``[B, width] -> [B, width]``: one position through all blocks."""
     for i, block in temporal.layers():
-        layer = {"k": state[f"k.{i}"], "v": state[f"v.{i}"]}
-        x = block.feed(x + attend(block.attention, block.norm1(x), layer, at, look))
+        attention = block.attention
+        qkv = attention.qkv(block.norm1(x)).view(len(x), 3, attention.heads, attention.head_width)
+        seen = attend(qkv, state[f"k.{i}"], state[f"v.{i}"], at)
+        x = block.feed(x + attention.out(seen.to(x.dtype).reshape(x.shape)))
     return temporal.norm(x)  # type: ignore[no-any-return]

@@ -72,8 +72,9 @@ class TickProgram:
     def _make_noise(self, device: torch.device) -> None:
         semantic, coarse, fine = (self.placed.stages[name].spec for name in ("semantic", "coarse", "fine"))
         first = [(semantic.index, 1), *[(coarse.index, coarse.levels)] * self.per]
-        self.round_noise = Noise(first, device)
-        self.noise = Noise([*first, *[(fine.index, fine.levels)] * self.per], device)
+        kernel = self.placed.kernels.uniforms
+        self.round_noise = Noise(first, device, kernel)
+        self.noise = Noise([*first, *[(fine.index, fine.levels)] * self.per], device, kernel)
 
     def _sampling(self, how: list[Sampling], truncates: bool) -> SamplingTensors:
         made = SamplingTensors(how, self.placed.device)
