@@ -95,8 +95,9 @@ class PacedSound(Source):
         while time.monotonic() - started < ctx.extra["seconds"]:
             behind = time.monotonic() - begin - at / RATE
             if behind > KEEPS:
-                ctx.metrics.count("mic.lost_ticks", int(behind * RATE / TICK))
-                begin += behind
+                lost = int((behind - KEEPS) * RATE / TICK) + 1
+                ctx.metrics.count("mic.lost_ticks", lost)
+                begin += lost * TICK / RATE
             await asyncio.sleep(max(0.0, begin + (at + TICK) / RATE - time.monotonic()))
             piece = sound[at : at + TICK]
             tick = np.zeros(TICK, np.float32)
