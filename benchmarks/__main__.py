@@ -16,8 +16,21 @@ from rich.table import Table
 
 from benchmarks.common import machine
 
-NAMES = ("frames", "graph_hop", "decode_step", "depth_step", "memory_floor", "whole_graph", "detectors", "echo", "mqtt")
-LONG = ("live",)  # ten minutes and more: only when it is named
+NAMES = (
+    "frames",
+    "graph_hop",
+    "decode_step",
+    "depth_step",
+    "memory_floor",
+    "whole_graph",
+    "start",
+    "growth",
+    "shedding",
+    "detectors",
+    "echo",
+    "mqtt",
+)
+LONG = ("live", "endurance")  # ten minutes and more: only when it is named
 
 
 def run(name: str, *, tiny: bool) -> tuple[list[dict[str, Any]], bool]:

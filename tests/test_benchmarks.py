@@ -14,7 +14,7 @@ FIELDS = {"name", "value", "unit", "peer", "peer_name", "ratio", "goal", "n", "m
 NAMES = sorted(
     path.stem
     for path in (ROOT / "benchmarks").glob("*.py")
-    if path.stem not in {"__init__", "__main__", "common", "models", "plain", "sounds"}
+    if path.stem not in {"__init__", "__main__", "common", "models", "plain", "plots", "sounds", "stamps"}
 )
 
 
