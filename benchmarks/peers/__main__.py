@@ -20,6 +20,7 @@ from benchmarks.peers.report import replaced, table
 
 ENGINES = ("torch", "onnx", "onnx-int8")
 CONTINUATION = "audiolm-pytorch"
+PRECISION = "`onnx-int8` computes with weights of 8 bits; everything else here is in float32."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             kept.write(line + "\n")
             kept.flush()
             sys.stderr.write(line[:400] + "\n")
-    text = table(rows, known, about, notes(rows, full=chosen.full))
+    text = table(rows, known, about, [*notes(rows, full=chosen.full), PRECISION])
     sys.stdout.write(text + "\n")
     if chosen.write:
         page = chosen.write.read_text(encoding="utf8")

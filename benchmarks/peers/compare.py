@@ -50,6 +50,7 @@ class Contest:
         theirs, ours: module and arguments of the workers; `{engine}` in ours becomes the engine's name.
         differs: what is not the same on both sides.
         rounds: how many times each is asked.
+        limit_s: the longest that a worker may be silent before it is ended.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Contest:
     figures: Sequence[Figure]
     differs: str
     rounds: int = 7
+    limit_s: float = 1800.0
 
     @property
     def engines_matter(self) -> bool:
@@ -106,7 +108,7 @@ def run(contest: Contest, engines: Sequence[str], folder: Path, own_python: Path
     with ExitStack() as stack:
         try:
             python = own_python if contest.environment is None else python_of(contest.environment, folder)
-            peer = stack.enter_context(Worker(python, [*contest.theirs, *flags]))
+            peer = stack.enter_context(Worker(python, [*contest.theirs, *flags], contest.limit_s))
             ours, failed = _start(contest, names, own_python, flags, stack)
             rounds = measured(peer, ours, 1 if tiny else contest.rounds) if ours else {}
             made = [row for name in ours for row in rows(contest, name, rounds[""], rounds[name])]
@@ -124,7 +126,7 @@ def _start(
     failed = []
     for name in names:
         try:
-            started[name] = stack.enter_context(Worker(python, [*named(contest.ours, name), *flags]))
+            started[name] = stack.enter_context(Worker(python, [*named(contest.ours, name), *flags], contest.limit_s))
         except WorkerError as error:
             failed.append(_failed(contest, error, name))
     return started, failed

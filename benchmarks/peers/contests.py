@@ -105,5 +105,5 @@ def _continuation(*, full: bool) -> Contest:
         f"are heard. Ours always makes 7 s, theirs {lengths[-1]:g} s, with three stages of 6 layers of 512 on both "
         "sides and 8 codebooks; in ours a small depth Transformer (2 layers, 256) makes the codebooks of a frame, in "
         "theirs each is a step of the large one. Nothing of theirs sounds before all of it is made.",
-        rounds=1,
+        rounds=1, limit_s=6 * 3600.0 if full else 1800.0,
     )  # fmt: skip
