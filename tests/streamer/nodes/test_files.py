@@ -175,7 +175,7 @@ async def test_a_sound_is_written_with_its_mark_and_settings(tmp_path):
     assert found.mark == MARK
     assert found.settings == {
         "bundle": "tiny",
-        "engine": "torch",
+        "engine": "auto",
         "include_prompt": True,
         "mode": "continue",
         "prompt_seconds": None,
