@@ -9,6 +9,7 @@ the prompt in real time, then a continuation. Every call of the engine is stretc
 
 import argparse
 import asyncio
+import statistics
 import sys
 import tempfile
 import threading
@@ -27,8 +28,10 @@ import torch
 
 from audiolm.bundle import load_bundle
 from audiolm.codec import SoundStream
+from audiolm.compute.choose import make_compute
 from audiolm.engine import Engine
 from audiolm.eval.distances import aligned, log_mel, stft_distance
+from audiolm.runner import StageRunner, drive
 from benchmarks.common import Result, one_thread
 from benchmarks.sounds import ASSETS
 from benchmarks.whole_graph import bundle_in
@@ -235,6 +238,29 @@ def figures(k: float, report: Mapping[str, Any], heard: Heard, codec: SoundStrea
                      more={"slower": k})  # fmt: skip
 
 
+def row_costs(bundle: str, engine: str, rows: int) -> Iterator[Result]:
+    """CPU time of a row of the fine stage, by how many levels it samples: what each rung saves."""
+    parts = load_bundle(bundle)
+    stepper = Engine(parts, compute=make_compute(engine, parts))
+    slot, spec, frame = stepper.open(), parts.stages["fine"].spec, 0
+    runner, given = StageRunner(spec, 1), np.zeros(spec.cond_levels, np.int64)
+    rungs = sorted({max(1, -(-spec.levels // 2**halvings)) for halvings in range(4)}, reverse=True)
+    spent: dict[int, list[float]] = {levels: [] for levels in rungs}
+    for turn in range(1 + 4):
+        for levels in rungs:
+            runner.sample_levels(levels)
+            for _ in range(rows):
+                runner.give(frame, given)
+                frame += 1
+                runner.sample_until(frame)
+                before = time.thread_time()
+                drive(stepper, "fine", [(slot, runner)])
+                spent[levels] += [time.thread_time() - before] if turn else []  # the first is to get warm
+    for levels, each in spent.items():
+        yield Result(f"shedding.row.{levels}_levels", 1000 * statistics.median(each), "ms CPU", n=len(each),
+                     more={"engine": engine, "of": spec.levels})  # fmt: skip
+
+
 def results(
     *, tiny: bool, engine: str = "torch", seconds: float = SECONDS, slower: Sequence[float] = SLOWER
 ) -> Iterator[Result]:
@@ -243,6 +269,7 @@ def results(
     with tempfile.TemporaryDirectory() as name:
         bundle = bundle_in(Path(name), tiny=tiny)
         codec = load_bundle(bundle).codec
+        yield from row_costs(bundle, engine, 3 if tiny else 50)
         for k in slower:
             report, heard = once(k, bundle, seconds, prompt, engine)
             yield from figures(k, report, heard, codec, clip)

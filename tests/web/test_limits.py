@@ -46,6 +46,17 @@ def test_one_address_has_its_share():
     assert not admission._by_address
 
 
+def test_nobody_comes_in_while_the_machine_is_too_slow_for_those_who_are_there():
+    slow = [True]
+    admission = Admission(Limits(sessions=3), lambda: slow[0])
+    with pytest.raises(Closed, match="too slow for one more visitor") as caught, admission.place("here"):
+        pass
+    assert caught.value.code == "busy"
+    slow[0] = False
+    with admission.place("here"):
+        assert admission.playing == 1
+
+
 def test_nobody_comes_in_at_the_end():
     admission = Admission(Limits())
     admission.closing = True

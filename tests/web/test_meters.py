@@ -36,12 +36,16 @@ def test_a_tally_adds_what_is_new():
         metrics.sound(1280, generated=True)
         metrics.ring("fine").add(0.004)
         metrics.latency("decision_to_sound", 0.1)
+        metrics.count("load.late_ticks", 3)
+        metrics.count("load.tokens_left_out", 16)
         tally.update()
         tally.update()
     assert value(meters, "streamer_ticks_total") == 6
     assert value(meters, "streamer_generated_seconds_total") == pytest.approx(0.16)
     assert value(meters, "streamer_heard_seconds_total") == pytest.approx(0.08)
     assert value(meters, "streamer_decision_to_sound_seconds_count") == 2
+    assert value(meters, "streamer_late_ticks_total") == 6
+    assert value(meters, "streamer_left_out_tokens_total") == 32
     assert meters.registry.get_sample_value("streamer_step_seconds_count", {"node": "fine"}) == 2
 
 
