@@ -51,10 +51,11 @@ class Store:
             return session(make())
         path = self.path(part)
         with contextlib.suppress(OSError, *_damage()):
-            return session(path.read_bytes())
+            return session(path)
         model = make()
         with contextlib.suppress(OSError):
             self._keep(path, model)
+            return session(path)
         return session(model)
 
     def path(self, part: str) -> Path:
@@ -76,4 +77,4 @@ class Store:
 def _damage() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a file that is no graph of this version."""
     errors = runtime().capi.onnxruntime_pybind11_state
-    return (errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument, errors.Fail, errors.RuntimeException)
+    return (errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument, errors.NoSuchFile, errors.Fail)
