@@ -24,11 +24,11 @@ class RowBatch:
         self.is_forced = np.ones((slots, spec.levels), np.bool_)
         self.cond = np.full((slots, spec.cond_levels), spec.cond_mask, np.int64)
         self.u = np.full((slots, spec.levels), 0.5, np.float32)
+        self.levels = 0
         for slot, row in rows.items():
-            self.positions[slot], self.forced[slot], self.is_forced[slot] = row.position, row.forced, row.is_forced
+            self.positions[slot], self.forced[slot] = row.position, row.forced
             if row.cond is not None:
                 self.cond[slot] = row.cond
-            if row.u is not None:
-                self.u[slot] = row.u
-        free = np.flatnonzero(~self.is_forced.all(0))
-        self.levels = int(free[-1]) + 1 if len(free) else 0
+            if row.u is not None:  # something of it is sampled
+                self.u[slot], self.is_forced[slot] = row.u, row.is_forced
+                self.levels = max(self.levels, spec.levels - int(row.is_forced[::-1].argmin()))

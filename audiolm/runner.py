@@ -82,6 +82,7 @@ class StageRunner:
         self.open_until = start - spec.span  # nothing may be sampled yet, not even what a delay pattern begins early
         self.late = 0
         self._all = np.ones(spec.levels, np.bool_)
+        self._sampled = 0
         self.sample_levels(spec.levels)
         self._heard: dict[int, Tokens] = {}
         self._cond: dict[int, Tokens] = {}
@@ -130,6 +131,9 @@ class StageRunner:
         n = self.spec.levels
         if not 1 <= levels <= n:
             raise EngineError(f"stage {self.spec.name!r} samples 1 to {n} levels, got {levels}")
+        if levels == self._sampled:
+            return
+        self._sampled = levels
         self._left_out = np.arange(n) >= levels
         self._free = np.where(self._left_out, self.spec.mask_token, 0)
 
