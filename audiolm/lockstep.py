@@ -89,7 +89,7 @@ class Lockstep:
         self,
         parts: Parts,
         slots: int,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         *,
         types: Types | None = None,
         burst: int | None = None,
@@ -163,8 +163,9 @@ class Lockstep:
         """
         self._check_open(slot)
         self.program.reset(slot)
-        for name in STAGES:
-            self._sampling[name][slot] = self.parts.sampling[name]
+        for name, how in self.parts.sampling.items():
+            if self._sampling[name][slot] != how:
+                self.set_sampling(slot, name, how)
         for counter in (self._now, self._row, self._start, self._count, self._fed):
             counter[slot] = 0
 

@@ -1,5 +1,11 @@
-"""What travels to a lent GPU and back: pieces below a size, kept between calls, joined again; weights as they were."""
+"""What travels to a lent GPU and back: pieces below a size, kept between calls, joined again; weights as they were.
 
+And what is measured there, rehearsed here: on the CPU, tiny, with torch and numpy alone.
+"""
+
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,3 +54,38 @@ def test_weights_come_back(tmp_path):
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["coarse.jsonl", "coarse.safetensors"]
     for name, value in load_file(tmp_path / "back" / "coarse.safetensors").items():
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-3)
+
+
+ABSENT = ("soundfile", "soxr", "pydantic", "mido", "yaml", "msgpack", "structlog", "scipy", "rich")
+
+
+def test_the_bench_of_a_gpu_runs_small_on_a_cpu_with_torch_and_numpy_alone(tmp_path):
+    root, out = Path(__file__).parents[1], tmp_path / "out"
+    script = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({ABSENT}));"
+        f"sys.argv = ['gpu_bench.py', {str(out)!r}, '--tiny', '--device', 'cpu'];"
+        f"runpy.run_path({str(root / 'scripts' / 'gpu_bench.py')!r}, run_name='__main__')"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    figures = [json.loads(line) for line in (out / "gpu.jsonl").read_text(encoding="utf8").splitlines()]
+    names = {figure["name"] for figure in figures}
+    assert {"gpu.bandwidth", "gpu.tiny.first_sound", "gpu.tiny.3.turns.p99", "gpu.tiny.3.part.fine_row"} <= names
+    checked = [figure for figure in figures if figure["name"].startswith("gpu.check.")]
+    assert len(checked) > 10
+    assert all(figure["more"]["holds"] for figure in checked)
+    table = (out / "gpu.md").read_text(encoding="utf8")
+    assert "Failed: nothing" in table
+    assert all(f"| {name} |" in table for name in names)
+
+
+def test_the_bench_stops_in_time_and_names_what_it_left_out(tmp_path):
+    from benchmarks.gpu.__main__ import Bench, table
+
+    bench = Bench(torch.device("cpu"), tiny=True, minutes=0)
+    found = list(bench.results())
+    assert {one.name for one in found} == {"gpu.bandwidth", "gpu.rate"}
+    assert "tiny.3.variants" in table(found, bench)

@@ -53,7 +53,7 @@ def begin(
 ) -> At:
     """Enter ``positions`` ``[B]`` into ``held`` ``[slots, entries]`` (in place) and return what the layers need."""
     index = ring.sinks + positions % ring.window
-    at = torch.arange(len(positions), device=held.device) if rows is None else rows
+    at = torch.arange(len(positions), device=held.device) if rows is None else rows.contiguous()
     held[at, index] = torch.where(active, positions, held[at, index])
     seen = (held if rows is None else held[at]) > (positions - ring.window)[:, None]
     bias = torch.zeros(seen.shape, dtype=dtype, device=held.device).masked_fill(~seen, float("-inf"))

@@ -195,12 +195,10 @@ class TickProgram:
     # -- slots --
 
     def reset(self, slot: int) -> None:
-        """A fresh stream in ``slot``."""
+        """A fresh stream in ``slot``; its sampling stays."""
         for part, state in self.states.items():
             for key, value in state.items():
                 value[slot].copy_(self.fresh[part][key][0])
-        for name, how in self.placed.parts.sampling.items():
-            self.set_sampling(slot, name, how)
         for buffer in (self.waiting, self.token, self.codes, self.coarse):
             buffer[slot].zero_()
 

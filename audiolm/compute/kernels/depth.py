@@ -107,7 +107,7 @@ def _draw(logits, u, divisor, greedy, rows, live, CARD: tl.constexpr, CP: tl.con
     return tl.where(greedy, tl.argmax(raw, 1).to(tl.int32), drawn)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slots"])  # one compilation for any number
 def _emit(
     base,
     forced,

@@ -13,7 +13,7 @@ def _uniform(word):
     return ((word >> 41).to(tl.float32) + 0.5) * 1.1920928955078125e-07
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def _philox(
     seeds, positions, keys, counters, draw, out, count, DRAWS: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr
 ):
