@@ -100,6 +100,22 @@ async def test_lost_sound_is_made_up_for_three_ticks_and_late_sound_is_counted(l
     assert heard.counted == {"lost": 5, "concealed": 3, "late": 1}
 
 
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_tick_has_a_deadline_from_when_it_came_where_time_counts(listen, live):
+    topic, now = "streamer/ears/stream/out/tick", [5.0]
+    heard = await listen(LIVE if live else "live: false", kind="tick", topic=topic)
+    load = heard.session.info.load
+    load._clock = lambda: now[0]
+    heard.send(*(frame_of("tick", i, "mic.1") for i in range(3)), topic=topic)
+    await until(lambda: len(heard.got) == 3)
+    for frame in heard.got:
+        load.place(frame.position, frame.position + 7 * TICK)
+        now[0] += 1.0
+        load.done(frame.position + 7 * TICK)
+    assert load.lateness.count == (3 if live else 0)
+    assert (load.rung > 0) == live
+
+
 async def test_without_concealment_the_position_leaps(listen):
     heard = await listen(f"{LIVE}, conceal: false")
     heard.send(*frames(0, 1))

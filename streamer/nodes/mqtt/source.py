@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from streamer.errors import ConfigError, GraphError, InputError, unknown
-from streamer.frame import AUDIO, COARSE, CONTROL, FINE, KINDS, Frame
+from streamer.frame import AUDIO, COARSE, CONTROL, FINE, KINDS, TICK, Frame
 from streamer.node import Build, Facts, SessionInfo, Settings, Source
 from streamer.nodes.mqtt.common import Mailbox
 from streamer.nodes.mqtt.exchange import Exchange, check_broker, exchange_for
@@ -130,6 +130,8 @@ class MqttSource(Source):
             reading.begin()
             try:
                 async for frame in self._read(reading, receipts):
+                    if frame.kind == TICK:
+                        ctx.load.permit(frame.position, paced=self.spec.live)
                     yield frame
             finally:
                 reading.end()
