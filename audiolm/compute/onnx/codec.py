@@ -22,10 +22,9 @@ from audiolm.spectral import FLOOR, HOP, Block, PhaseMaker, SpectralDecoder, Spe
 def encoder_graph(encoder: CodecEncoder, precision: Precision) -> bytes:
     """``x [B, tick]`` and the encoder's states -> ``y [B, frames, levels]`` int64 and ``new.NAME`` of each state.
 
-    Everything stays in float32: codes are decisions, and int8 turns too many of them (docs/decisions.md).
+    The distances to codes are in float32 in any precision.
     """
-    del precision
-    g, frames, rvq = Graph("fp32"), encoder.frame_size // encoder.config.hop, encoder.rvq
+    g, frames, rvq = Graph(precision), encoder.frame_size // encoder.config.hop, encoder.rvq
     x = g.op("Mul", g.input("x", ("B", encoder.frame_size)), g.constant(encoder.INPUT_GAIN))
     if isinstance(encoder.net, SpectralEncoder):
         z = _analyse(g, encoder.net, x, frames)

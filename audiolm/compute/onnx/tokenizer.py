@@ -18,10 +18,10 @@ def tokenizer_graph(tokenizer: SemanticTokenizer, precision: Precision) -> bytes
     """``x [B, tick]``, ``cos``, ``sin``, ``bias`` and the states -> ``y [B]`` int64 and the new states.
 
     These are ``new.NAME``, and of a ring only the new entry, ``new_k.i`` and ``new_v.i``.
-    Everything stays in float32: tokens are decisions, and int8 turns too many of them (docs/decisions.md).
+
+    The distances to centroids are in float32 in any precision.
     """
-    del precision
-    g, config, ring = Graph("fp32"), tokenizer.config, tokenizer.ring
+    g, config, ring = Graph(precision), tokenizer.config, tokenizer.ring
     at = [g.input(name, ("R", 1, ring.head_width // 4)) for name in ("cos", "sin")]
     at.append(g.input("bias", ("R", 1, 1, ring.entries)))
     y = g.of(tokenizer.encoder.project, _features(g, tokenizer, g.input("x", ("B", tokenizer.frame_size))))
