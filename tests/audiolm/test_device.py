@@ -1,17 +1,25 @@
 """The accelerator's engine, run on the CPU: the same bits as eager torch, from the same operations that a GPU runs."""
 
+import inspect
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from sounds import audio, codes, digest, generate, listen, sound, state_digest, ticks_in, tiny
 
 from audiolm.compute.choose import resolve
+from audiolm.compute.depth_kernel import PackedDepth
 from audiolm.compute.device import DeviceCompute, device_compute
+from audiolm.compute.fused import Kernels
+from audiolm.compute.graphs import WARM_UP, Captured, full_state
 from audiolm.compute.noise import Noise, signed
-from audiolm.compute.placed import Types
+from audiolm.compute.placed import Placed, RowInputs, Types
+from audiolm.compute.tick import TickProgram
 from audiolm.engine import Engine
 from audiolm.errors import EngineError
-from audiolm.sampler import Sampling, uniforms
+from audiolm.sampler import Sampling, SamplingTensors, uniforms
 from audiolm.session import Session
 
 
@@ -110,3 +118,67 @@ def test_noise_of_many_is_the_samplers_noise():
     for each, (stage, levels) in enumerate(draws):
         wanted = [uniforms(seed, stage, int(at[each]), levels) for seed, at in zip(seeds, positions, strict=True)]
         assert np.array_equal(made[each].numpy(), np.stack(wanted))
+
+
+@pytest.mark.parametrize("pattern", ["depth", "delay", "flat"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_tensor_of_a_row_is_on_the_device(pattern, dtype):
+    """On torch's `meta` device a tensor that was left on the host is an error, and so is a look at a value."""
+    meta, parts = torch.device("meta"), tiny(pattern).parts
+    placed = Placed(parts, meta, Types(dtype, dtype), Kernels())
+    for name, stage in placed.stages.items():
+        spec = stage.spec
+        for guided in (False, True):
+            numbers, on = torch.zeros(3, device=meta).long(), torch.zeros(3, device=meta).bool()
+            tokens = torch.zeros(3, spec.levels, device=meta)
+            cond = torch.zeros(3, spec.cond_levels, device=meta).long() if spec.cond_levels else None
+            row = RowInputs(numbers, on, tokens.long(), tokens.bool(), tokens, cond)
+            how = SamplingTensors([Sampling(top_k=3, top_p=0.5, guidance=2.0 if guided else 1.0)] * 3, meta)
+            assert stage.step(row, how, full_state(stage.init_state(guided), 3)).device == meta, name
+
+
+@pytest.mark.parametrize("burst", [None, 2])
+@pytest.mark.parametrize("kernels", [Kernels(), Kernels(emit=PackedDepth.emit)])
+def test_every_tensor_of_a_tick_is_on_the_device(burst, kernels):
+    types = Types(torch.bfloat16, torch.bfloat16)
+    placed = Placed(tiny().parts, torch.device("meta"), types, kernels)
+    with torch.inference_mode():
+        tick = TickProgram(placed, 4, burst=burst, truncates=False, graphs=False)
+        for piece in (tick.hear, tick.take_heard, tick.catch_up, tick.go_on, tick.speak):
+            piece()
+        tick.reset(1)
+
+
+class Recorder:
+    """Stands in for the parts of `torch.cuda` that a capture touches, and writes down what is asked of them."""
+
+    def __init__(self, monkeypatch):
+        self.said = []
+        for name in ("synchronize", "current_stream", "Stream"):
+            monkeypatch.setattr(torch.cuda, name, self.called(name))
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", self.called("CUDAGraph"))
+        signature = inspect.signature(torch.cuda.graph.__init__)
+
+        def graph(*args, **named):
+            signature.bind(None, *args, **named)
+            return nullcontext()
+
+        monkeypatch.setattr(torch.cuda, "graph", graph)
+
+    def called(self, name):
+        def call(*_):
+            self.said.append(name)
+            return SimpleNamespace(wait_stream=lambda _: None, replay=lambda: self.said.append("replay"))
+
+        return call
+
+
+def test_a_capture_warms_up_and_is_replayed(monkeypatch):
+    recorder, calls = Recorder(monkeypatch), []
+    run = Captured(lambda: calls.append(1), torch.device("cuda", 0))
+    assert len(calls) == WARM_UP + 1
+    run()
+    run()
+    assert len(calls) == WARM_UP + 1
+    assert recorder.said[-2:] == ["replay", "replay"]
