@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 
+from streamer.commands import live, run
+from streamer.commands.load import Request
 from streamer.load import CALM, LATE, MOST, NO_FINE, RARELY, SETTLE, TICK, TOP, WORDS, Load, told
 from streamer.metrics import Metrics
 
@@ -165,6 +167,24 @@ def test_what_was_left_out_in_all_is_said_in_a_line():
     counters = {"load.ticks_at_1": 30, "load.ticks_at_4": 5}
     said = "the machine was too slow: 1.2 s without half of the fine levels, 0.2 s without the fine stage"
     assert told(counters) == said
+
+
+def test_the_summaries_of_runs_have_that_line():
+    counters = {"load.ticks_at_4": 50, "speaker.concealed_samples": 800}
+    whole = {
+        "output": "a.wav", "heard_s": 1.0, "generated_s": 1.0, "first_sample_ms": None, "rtf": None, "dropped": 0,
+        "bundle": "piano", "seconds": 1.0, "prompt_seconds": None, "seed": 1, "counters": counters,
+    }  # fmt: skip
+    said = "left out      the machine was too slow: 2.0 s without the fine stage"
+    assert said in run.summary(Request("continue_file"), whole)
+    assert "left out" not in run.summary(Request("continue_file"), {**whole, "counters": {}})
+    lived = {
+        "wall_s": 9.0, "ended_by": "you", "sessions": 1, "failed": 0, "turns": 1, "generated_s": 1.0, "latency_ms": {},
+        "rtf": None, "underruns": 1, "concealed_samples": 800, "dropped": 0, "lost_samples": 0, "peak_rss_mb": 1.0,
+        "output": None, "counters": counters,
+    }  # fmt: skip
+    assert "left out    the machine was too slow" in live.summary(lived)
+    assert "underruns 1 (0.05 s made up)" in live.summary(lived)
 
 
 @pytest.mark.parametrize("rung", range(NO_FINE))

@@ -230,3 +230,11 @@ def test_a_dumb_terminal_gets_no_view(terminal, monkeypatch):
     terminal()
     monkeypatch.setenv("TERM", "dumb")
     assert not view.can_show()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 12)])
+def test_a_machine_that_is_too_slow_is_said(size):
+    load = {"rung": 2, "left_out": "three quarters of the fine levels"}
+    text = "\n".join(screen({**STATUS, "load": load}, *size))
+    assert "leaves out three quarters of the fine levels" in text
+    assert "leaves out" not in "\n".join(screen({**STATUS, "load": {"rung": 0, "left_out": None}}, *size))
