@@ -38,10 +38,17 @@ def results(tiny: bool = False) -> Iterator[Result]:
 
 def engines(*, tiny: bool) -> tuple[str, ...]:
     """Those that run here; of a tiny run the reference."""
+    import torch
+
     from audiolm.compute.choose import ENGINES
 
     onnx = find_spec("onnxruntime") is not None and find_spec("onnx") is not None
-    return ("torch",) if tiny else tuple(name for name in ENGINES if onnx or not name.startswith("onnx"))
+    here = [
+        name
+        for name in ENGINES
+        if (onnx or not name.startswith("onnx")) and (name != "cuda" or torch.cuda.is_available())
+    ]
+    return ("torch",) if tiny else tuple(here)
 
 
 def once(folder: Path, bundle: str, engine: str) -> dict[str, float]:
