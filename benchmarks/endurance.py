@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from audiolm.compute.choose import AUTO, resolve
 from benchmarks.common import Result, one_thread, percentile
 from benchmarks.stamps import Stamps, graph, resident_mb, session, together
 from benchmarks.whole_graph import bundle_in
@@ -35,7 +36,7 @@ BURN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for: `engine` None is the config's, `cores` None all of them."""
+    """What is asked for: `engine` None is the config's `auto`, `cores` None all of them."""
 
     minutes: float = 10.0
     engine: str | None = None
@@ -46,7 +47,7 @@ class Wanted:
     @property
     def about(self) -> dict[str, Any]:
         """What every line says beside its figure."""
-        return {"engine": self.engine or "config", "cores": self.cores, "neighbour": self.neighbour}
+        return {"engine": resolve(self.engine or AUTO), "cores": self.cores, "neighbour": self.neighbour}
 
 
 def results(wanted: Wanted) -> Iterator[Result]:
@@ -61,11 +62,12 @@ def results(wanted: Wanted) -> Iterator[Result]:
 
 
 def pin(count: int | None) -> list[int]:
-    """Keep this process, with all threads to come, on the first so many of its cores; those it has now."""
+    """Keep this process, with all its threads, on the first so many of its cores; gives those."""
     if not hasattr(os, "sched_setaffinity"):
         return []
     mine = sorted(os.sched_getaffinity(0))[:count]
-    os.sched_setaffinity(0, mine)
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), mine)
     return mine
 
 

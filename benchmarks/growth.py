@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from audiolm.compute.choose import AUTO, resolve
 from benchmarks import graph_hop
 from benchmarks.common import Result, interleave, one_thread, percentile, run
 from benchmarks.stamps import Stamps, graph, resident_mb, session, together
@@ -135,7 +136,12 @@ def gaps(came: Sequence[float]) -> list[float]:
 
 def row(table: str, size: float, figure: tuple[float, str], waits: Sequence[float], **more: Any) -> Result:
     """One row; `waits` are the milliseconds whose percentiles stand beside it."""
-    shares = {"size": size, "p50_ms": percentile(waits, 0.5), "p99_ms": percentile(waits, 0.99)}
+    shares = {
+        "engine": resolve(AUTO),
+        "size": size,
+        "p50_ms": percentile(waits, 0.5),
+        "p99_ms": percentile(waits, 0.99),
+    }
     return Result(f"growth.{table}.{size:g}", *figure, n=max(1, len(waits)), more={**shares, **more})
 
 
