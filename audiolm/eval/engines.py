@@ -143,7 +143,9 @@ def _stage_rows(
         rows.append([label, stage, name, f"{found['logits']:.2g}", f"{found['argmax']:.2f}", more])
         about = f"{label}, {name}, {stage}"
         if name in EXACT:
-            section.goals.append(Goal(f"{about}: largest difference of a logit", found["logits"], below=LOGITS))
+            section.goals.append(
+                Goal(f"{about}: largest difference of a logit, in 1e-4", found["logits"] / LOGITS, below=1)
+            )
             section.goals.append(Goal(f"{about}: equal argmaxes, %", found["argmax"], above=ARGMAX))
         else:
             section.goals.append(Goal(f"{about}: nats a token, % more", more.mean, below=LIKELIHOOD))
