@@ -89,3 +89,11 @@ def test_the_bench_stops_in_time_and_names_what_it_left_out(tmp_path):
     found = list(bench.results())
     assert {one.name for one in found} == {"gpu.bandwidth", "gpu.rate"}
     assert "tiny.3.variants" in table(found, bench)
+
+
+def test_the_host_s_share_and_the_launches_are_counted_without_a_gpu():
+    from benchmarks.gpu.host import results
+
+    found = {one.name: one.value for one in results(tiny=True)}
+    assert found["gpu.host.4"] > 0
+    assert 0 < found["gpu.launches.kernels.go_on"] < found["gpu.launches.torch.go_on"]

@@ -30,11 +30,11 @@ def make_parts(name: str, device: torch.device, seed: int = 0) -> Parts:
     torch.manual_seed(seed)
     if name == "tiny":
         return tiny_parts(seed, width=64, heads=4, depth_width=32)
+    codec = SoundStream(CodecConfig(kind="spectral", window=480, latent=64))
+    ears = SemanticTokenizer(TokenizerConfig(layers=3, layer=3, clusters=CLUSTERS))
     with torch.device(device):
-        codec = CodecConfig(kind="spectral", window=480, latent=64)
-        ears = TokenizerConfig(layers=3, layer=3, clusters=CLUSTERS)
         stages = {spec.name: Stage(spec) for spec in specs(name)}
-        return Parts(SoundStream(codec), SemanticTokenizer(ears), stages, dict(PAPER_SAMPLING), name)
+    return Parts(codec, ears, stages, dict(PAPER_SAMPLING), name)
 
 
 def specs(name: str) -> list[StageSpec]:
