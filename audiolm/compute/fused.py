@@ -1,5 +1,6 @@
 """Which kernels a device's steps use: Triton's where they are, torch's operations else. Both do the same arithmetic."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -48,8 +49,8 @@ def _fits(width: int) -> bool:
 
 
 def find_kernels(device: torch.device) -> Kernels:
-    """Triton's on a GPU where it is installed, else torch's."""
-    if device.type != "cuda" or find_spec("triton") is None:
+    """Triton's on a GPU where it is installed, else torch's; ``$AUDIOLM_KERNELS=torch`` does without Triton."""
+    if device.type != "cuda" or find_spec("triton") is None or os.environ.get("AUDIOLM_KERNELS") == "torch":
         return Kernels()
     return triton_kernels()
 

@@ -58,7 +58,7 @@ class Bench:
         on_gpu = device.type == "cuda"
         self.types = Types(torch.bfloat16, torch.bfloat16) if on_gpu else Types()
         self.kernels = find_kernels(device)
-        self.sizes = {"tiny": (3, 1)} if tiny else SLOTS
+        self.sizes = {"tiny": (3,)} if tiny else SLOTS
         self.skipped: list[str] = []
         self.failed: list[str] = []
         self._parts: dict[str, Parts] = {}

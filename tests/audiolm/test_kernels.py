@@ -73,8 +73,10 @@ def test_a_model_may_emit_its_frames_so():
     assert same > 0.7  # not all: a token that falls otherwise changes what follows
 
 
-def test_without_a_gpu_torch_does_it():
+def test_without_a_gpu_or_when_told_torch_does_it(monkeypatch):
     assert find_kernels(torch.device("cpu")) == Kernels()
+    monkeypatch.setenv("AUDIOLM_KERNELS", "torch")
+    assert find_kernels(torch.device("cuda")) == Kernels()
 
 
 @needs_triton

@@ -108,7 +108,7 @@ def _draw(logits, u, divisor, greedy, rows, live, CARD: tl.constexpr, CP: tl.con
 
 
 @triton.jit(do_not_specialize=["slots"])  # one compilation for any number
-def _emit(
+def emit_kernel(
     base,
     forced,
     is_forced,
@@ -199,7 +199,7 @@ def emit(packed: PackedDepth, frame: Frame) -> Tensor:
     caches = torch.empty((p.layers, 2, p.levels, batch, p.width), dtype=p.dtype, device=device)
     logits = torch.empty((batch, p.cardinality), dtype=torch.float32, device=device)
     power = triton.next_power_of_2
-    _emit[(triton.cdiv(batch, SLOTS),)](
+    emit_kernel[(triton.cdiv(batch, SLOTS),)](
         frame.base.contiguous(),
         frame.forced.contiguous(),
         frame.is_forced.to(torch.int8).contiguous(),

@@ -14,7 +14,7 @@ def _uniform(word):
 
 
 @triton.jit(do_not_specialize=["count"])
-def _philox(
+def philox_kernel(
     seeds, positions, keys, counters, draw, out, count, DRAWS: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Uniforms ``[B, BLOCKS, 4]`` of ``count = B * BLOCKS`` blocks."""
@@ -48,7 +48,7 @@ def uniforms(seeds: Tensor, positions: Tensor, keys: Tensor, counters: Tensor, d
     """
     blocks, count = len(keys), len(seeds) * len(keys)
     out = torch.empty((len(seeds), blocks, 4), dtype=torch.float32, device=seeds.device)
-    _philox[(triton.cdiv(count, BLOCK),)](
+    philox_kernel[(triton.cdiv(count, BLOCK),)](
         seeds.contiguous(), positions.contiguous(), keys, counters, draw, out, count, positions.shape[1], blocks, BLOCK
     )
     return out

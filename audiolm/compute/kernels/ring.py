@@ -11,7 +11,7 @@ BLOCK = 32  # entries that are looked at together
 
 
 @triton.jit
-def _ring(
+def ring_kernel(
     qkv,
     keys,
     values,
@@ -72,7 +72,7 @@ def attend(qkv: Tensor, keys: Tensor, values: Tensor, at: At) -> Tensor:
     """As :func:`audiolm.compute.ring.attend`, in one launch; heads are a power of two wide, at least 16."""
     batch, _, heads, width = qkv.shape
     out = torch.empty((batch, heads, width), dtype=torch.float32, device=qkv.device)
-    _ring[(batch, heads)](
+    ring_kernel[(batch, heads)](
         qkv.contiguous(),
         keys,
         values,
