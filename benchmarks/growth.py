@@ -7,10 +7,8 @@ the process then; each run has a process of its own.
 """
 
 import asyncio
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +16,8 @@ from typing import Any
 
 from audiolm.compute.choose import AUTO, resolve
 from benchmarks import graph_hop
-from benchmarks.common import Result, interleave, one_thread, percentile, run
-from benchmarks.stamps import Stamps, graph, resident_mb, session, together
+from benchmarks.common import Result, interleave, percentile, run
+from benchmarks.stamps import Stamps, alone, graph, resident_mb, session, together
 from benchmarks.whole_graph import bundle_in
 
 TICKS = 25  # in a second
@@ -58,13 +56,6 @@ def results(tiny: bool = False) -> Iterator[Result]:
 def here(work: Callable[..., list[Result]], *arguments: Any) -> list[Result]:
     """Just call it: a process a row takes longer than a tiny row."""
     return work(*arguments)
-
-
-def alone(work: Callable[..., list[Result]], *arguments: Any) -> list[Result]:
-    """The same from a new process, so that memory tells of nothing that ran before."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=one_thread) as pool:
-        return pool.submit(work, *arguments).result()
 
 
 def beside_the_first(rows: Iterable[Result]) -> Iterator[Result]:

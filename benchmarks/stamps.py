@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import multiprocessing
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from benchmarks.common import one_thread
 from benchmarks.whole_graph import write_prompt
 from streamer import Frame, Graph, Registry, Running, Session, SessionInfo, Sink
 from streamer.nodes.clock import ClockSource
 
+T = TypeVar("T")
 SETTLED = 25  # ticks of a continuation that are not counted: what waited during the prompt is made in one burst
 LEAD = 0.08  # seconds that a speaker keeps in hand (its `prime_ms`)
 
@@ -109,6 +113,13 @@ async def together(made: Graph, sessions: Iterable[Session], beside: Callable[[]
                 watch.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await watch
+
+
+def alone(work: Callable[..., T], *arguments: Any) -> T:
+    """The same from a new process, so that memory tells of nothing that ran before."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=one_thread) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def resident_mb() -> float:
