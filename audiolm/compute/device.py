@@ -23,7 +23,7 @@ from audiolm.compute.placed import Placed, RowInputs, Types, fill, narrowed
 from audiolm.errors import EngineError
 from audiolm.parts import Parts
 from audiolm.rows import RowBatch
-from audiolm.sampler import SamplingTensors
+from audiolm.sampler import Sampling, SamplingTensors
 from audiolm.streaming import State
 
 
@@ -116,6 +116,12 @@ class DeviceCompute(Compute):
     def init_state(self, part: str, slots: int, guided: bool = False) -> State:
         """The state of ``slots`` fresh streams, on the device."""
         return full_state(self.placed.init_state(part, guided), slots)
+
+    def settings(self, sampling: Sequence[Sampling]) -> SamplingTensors:
+        """How the slots sample; that one of them is greedy costs next to nothing, and needs no other graph."""
+        made = super().settings(sampling)
+        made.any_greedy = True
+        return made
 
     def bind(self, part: str, state: State) -> None:
         """Capture the steps of a part now, so that no tick has to wait for it."""

@@ -4,18 +4,21 @@
 for :mod:`audiolm.compute.device` and :mod:`audiolm.lockstep`.
 """
 
+from collections.abc import Callable
 from copy import copy, deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from audiolm.compute.depth_kernel import Frame, PackedDepth
-from audiolm.compute.fused import Emit, Kernels, find_kernels
+from audiolm.compute.fused import Kernels, find_kernels
 from audiolm.compute.ring import begin, radians, through
+from audiolm.depth import DepthTransformer
 from audiolm.parts import Parts
-from audiolm.sampler import SamplingTensors
+from audiolm.sampler import MOST, SamplingTensors
 from audiolm.stage import Pick, Stage, picker
 from audiolm.streaming import State, assign
 from audiolm.tokenizer import SemanticTokenizer
@@ -78,19 +81,26 @@ class PlacedStage:
     def step(self, row: RowInputs, settings: SamplingTensors, state: State, levels: int | None = None) -> Tensor:
         """Take one row; ``[B, levels]`` int64 tokens. As :meth:`audiolm.stage.Stage.step`, on the device throughout."""
         guided = state["held"].shape[1] == 2
-        fusible = not (guided or settings.any_top_k or settings.any_top_p) and levels in (None, self.spec.levels)
-        if self._emit is not None and self._packed is not None and fusible:
-            return self._step_fused(row, settings, state, self._emit, self._packed)
-        return self._take(row, picker(row.forced, row.is_forced, row.u, settings, guided), state, levels)
+        pick = picker(row.forced, row.is_forced, row.u, settings, guided)
+        if self._emit is not None and self._packed is not None and not guided and levels in (None, self.spec.levels):
+            return self._step_fused(row, settings, state, pick, partial(self._emit, self._packed))
+        return self._take(row, pick, state, levels)
 
     def _step_fused(
-        self, row: RowInputs, settings: SamplingTensors, state: State, emit: Emit, packed: PackedDepth
+        self, row: RowInputs, settings: SamplingTensors, state: State, pick: Pick, emit: Callable[[Frame], Tensor]
     ) -> Tensor:
-        """A row whose frame is emitted by one kernel."""
+        """A row whose frame is emitted by one kernel.
+
+        It knows no truncation. Where a slot wants that, its frame is emitted the long way as well, and the kernel's
+        stands for all others, so that none notices what its neighbour wants.
+        """
         last, module = self._last(row, state), self.module
         h = self._advance(module.conditioned(module.tokens(last), row.cond, guided=False), state, row.positions, row)
-        base = module.depth.inputs(h)  # type: ignore[union-attr]
-        tokens = emit(packed, Frame(base, row.forced, row.is_forced, row.u, settings))
+        depth: DepthTransformer = module.depth  # type: ignore[assignment]
+        tokens = emit(Frame(depth.inputs(h), row.forced, row.is_forced, row.u, settings))
+        if settings.any_top_k or settings.any_top_p:
+            truncates = (settings.top_k < MOST) | (settings.top_p < 1)
+            tokens = torch.where(truncates, depth.emit(h, pick), tokens)
         return self._keep(tokens, last, row, state)
 
     @staticmethod

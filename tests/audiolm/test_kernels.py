@@ -73,6 +73,23 @@ def test_a_model_may_emit_its_frames_so():
     assert same > 0.7  # not all: a token that falls otherwise changes what follows
 
 
+def test_a_neighbour_that_truncates_is_not_noticed():
+    """The kernel knows no truncation; who wants it gets it, and the others get what the kernel gives them."""
+    parts, types = tiny(width=64, depth_width=64).parts, Types(torch.float16, torch.float32)
+    kernels = Kernels(emit=PackedDepth.emit)
+
+    def made(how):
+        engine = Engine(parts, 2, (), DeviceCompute(parts, "cpu", types=types, kernels=kernels))
+        with Session(engine, seed=2) as mine, Session(engine, seed=3, sampling={"fine": how}) as other:
+            mine.listen(sound(1)), other.listen(sound(1))
+            ticks = [(mine.generate(), other.generate()) for _ in range(5)]
+        return [np.concatenate([tick.codes for tick in each]) for each in zip(*ticks, strict=True)]
+
+    plain, truncated = made(Sampling(1.0)), made(Sampling(1.0, top_k=1))
+    assert np.array_equal(plain[0], truncated[0])
+    assert not np.array_equal(plain[1], truncated[1])
+
+
 def test_without_a_gpu_or_when_told_torch_does_it(monkeypatch):
     assert find_kernels(torch.device("cpu")) == Kernels()
     monkeypatch.setenv("AUDIOLM_KERNELS", "torch")
