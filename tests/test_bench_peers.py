@@ -271,6 +271,11 @@ def test_a_short_run_of_audiolm_pytorch_is_marked_as_no_long_one():
     assert command.notes([row], full=True) == []
 
 
+def test_a_busy_machine_is_mentioned():
+    assert command.busy(0.3) == []
+    assert "load 5.2" in command.busy(5.2)[0]
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_every_contest_names_workers_that_exist(full):
     known = contests(full=full)

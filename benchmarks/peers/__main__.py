@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             kept.write(line + "\n")
             kept.flush()
             sys.stderr.write(line[:400] + "\n")
-    text = table(rows, known, about, [*notes(rows, full=chosen.full), PRECISION])
+    text = table(rows, known, about, [*notes(rows, full=chosen.full), PRECISION, *busy(about["load"])])
     sys.stdout.write(text + "\n")
     if chosen.write:
         page = chosen.write.read_text(encoding="utf8")
@@ -116,6 +116,15 @@ def notes(rows: Iterable[Row], *, full: bool) -> list[str]:
     took = f"({short:.1f} and {long:.1f} s of CPU time); its time a second is the difference of the two"
     guess = f"7 s would take {least:.0f} s if the cost of a token stayed as it is there, and it grows"
     return [f"{ran} {took}. Worked out and **not measured**: {guess}. `--full` measures it."]
+
+
+def busy(load: float) -> list[str]:
+    """What a reader should know of a machine that had other things to do."""
+    if load < 1:
+        return []
+    return [
+        f"The machine had other work beside this (load {load:g}): take the ratios, and measure again when it is quiet."
+    ]
 
 
 if __name__ == "__main__":
