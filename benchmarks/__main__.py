@@ -21,6 +21,7 @@ NAMES = (
     "graph_hop",
     "decode_step",
     "depth_step",
+    "codec_step",
     "memory_floor",
     "whole_graph",
     "start",
