@@ -15,6 +15,8 @@ import sys
 import typer
 
 from audiolm.commands.engines import engines, export
+from audiolm.commands.listen import compare, heard, listen
+from audiolm.commands.pairs import sblimp, swuggy
 from audiolm.commands.train import train_app
 from audiolm.errors import AudioLMError
 from audiolm.eval.cli import eval_app
@@ -28,9 +30,14 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 2 wrong input; 1 another failure; 130, 143 interrupted, with the weights saved.",
 )
 app.add_typer(train_app, name="train")
+eval_app.command()(swuggy)
+eval_app.command()(sblimp)
 eval_app.command()(engines)
+eval_app.command()(listen)
+eval_app.command()(heard)
 app.add_typer(eval_app, name="eval")
 app.command()(export)
+app.command()(compare)
 
 
 @app.command()
