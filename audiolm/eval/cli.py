@@ -127,6 +127,7 @@ class Bench:
     def _command(self, name: str, settings: dict[str, Any]) -> str:
         """As one would type it, folders by their names alone: paths of one machine say nothing on another."""
         data = [f"--data {each.name}={each.kind}" for each in self.held]
+        data += [f"--data {settings['folder']}"] if settings.get("folder") else []
         typed = {key.replace("_", "-"): value for key, value in settings.items() if isinstance(value, int | float)}
         options = [
             f"--{key}" if value is True else f"--{key} {value}" for key, value in typed.items() if value is not False

@@ -17,7 +17,7 @@ from audiolm.errors import InputError
 from audiolm.eval.stats import Estimate, number
 
 JSON_NAME, TEXT_NAME = "report.json", "report.md"
-ORDER = ("reconstruction", "semantic", "likelihood", "continuation", "drift", "engines", "plots")
+ORDER = ("reconstruction", "semantic", "likelihood", "swuggy", "sblimp", "continuation", "drift", "engines", "plots")
 BEGIN, END = "<!-- audiolm eval: begin -->", "<!-- audiolm eval: end -->"
 LIBRARIES = ("torch", "numpy", "soundfile", "pesq", "pystoi", "resemblyzer", "pocketsphinx")
 Cell = str | float | int | Estimate | None
