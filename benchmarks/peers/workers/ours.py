@@ -24,11 +24,10 @@ from audiolm.stage import Stage, StageSpec
 from audiolm.tiny import tiny_parts
 from audiolm.tokenizer import SemanticTokenizer, TokenizerConfig
 from benchmarks.common import Work
-from benchmarks.models import DEFAULT
 from benchmarks.peers.talk import Prepared, serve
 from benchmarks.peers.workers import yardstick as y
 
-RATE, TICK = 16000, 640
+BUNDLE, RATE, TICK = "piano", 16000, 640
 BATCH_SECONDS = 10
 PROMPT_SECONDS = 3
 
@@ -101,7 +100,7 @@ def row(engine: Engine, spec: StageSpec) -> Work:
 
 def codec(chosen: argparse.Namespace) -> Prepared:
     """Encoder and decoder of the shipped bundle: tick by tick through the engine, and ten seconds at once."""
-    parts = tiny_parts() if chosen.tiny else load_bundle(DEFAULT)
+    parts = tiny_parts() if chosen.tiny else load_bundle(BUNDLE)
     engine, net = engine_of(parts, chosen.engine), parts.codec
     slot, seconds = engine.open(), 1 if chosen.tiny else BATCH_SECONDS
     sound = torch.randn(1, RATE * seconds) * 0.1
