@@ -75,6 +75,8 @@ class Graph:
         try:
             for name in self.plan.order:
                 made[name] = self.plan.types[name](self.plan.settings[name], self.plan.builds[name])
+            for end in made.values():
+                end.prepare()
         except BaseException:
             for end in made.values():
                 end.shutdown()

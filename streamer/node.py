@@ -171,6 +171,10 @@ class End(ABC):  # noqa: B024 - its three children have the abstract methods
         _ = config
         return cls.live
 
+    def prepare(self) -> None:
+        """Load what needs to know of all nodes: called once when every node of the graph is constructed."""
+        return
+
     def shutdown(self) -> None:
         """Release what the whole graph shares; called once when the graph is closed."""
         return

@@ -53,7 +53,7 @@ class Shared:
 
     @property
     def engine(self) -> Engine:
-        """The engine; made when the first session opens, since by then every node has said whether it is guided."""
+        """The engine; made when all nodes are constructed, since by then each has said whether it is guided."""
         if self.made is None:
             self.made = Engine(self.parts, self.slots, self.guided, make_compute(self.name, self.parts))
         return self.made
@@ -137,6 +137,17 @@ class ModelNode(Node):
     def engine(self) -> Engine:
         """The engine of the graph."""
         return self.shared.engine
+
+    def prepare(self) -> None:
+        """Make the engine now: the first session shall not wait for it.
+
+        Raises:
+            ConfigError: what the engine needs is not there.
+        """
+        try:
+            self.shared.engine  # noqa: B018 - made when it is asked for
+        except AudioLMError as error:
+            raise ConfigError(str(error), path="engine") from error
 
     @contextmanager
     def letting_go(self, session: str) -> Iterator[None]:

@@ -92,7 +92,7 @@ class WebSink(Sink):
     config: WebSinkSettings
 
     def __init__(self, config: WebSinkSettings, build: Build) -> None:
-        """It is built behind the stages, and before the engine is made for the first session."""
+        """It is built behind the stages, and before the engine is made."""
         super().__init__(config, build)
         if config.guidance:
             for model in build.shared.get("models", {}).values():
