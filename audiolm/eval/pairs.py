@@ -15,7 +15,7 @@ import numpy as np
 
 from audiolm.errors import InputError
 from audiolm.eval.report import Cell, Goal, Progress, Section, quiet
-from audiolm.eval.stats import Estimate, estimate, gain
+from audiolm.eval.stats import Estimate, estimate
 
 SPLITS = ("dev", "test")
 # Counts of a word in LibriSpeech: each band from its edge up to the next, as the tool cuts them (5 is in "6-20").
@@ -297,7 +297,7 @@ def _by_model(
         name: {
             "clusters": clusters.get(name),
             "percent": percent(values, seed),
-            "gain": None if name == first else gain(100 * values, 100 * all_of[first], seed),
+            "gain": None if name == first else percent(values - all_of[first], seed),
         }
         for name, values in sorted(all_of.items(), key=lambda item: clusters.get(item[0], 0))
     }
