@@ -20,7 +20,7 @@ from audiolm.eval.stats import Estimate, estimate
 SPLITS = ("dev", "test")
 # Counts of a word in LibriSpeech: each band from its edge up to the next, as the tool cuts them (5 is in "6-20").
 BANDS = (("oov", 0), ("1-5", 1), ("6-20", 5), ("21-100", 20), (">100", 100))
-NO_BAND = "not counted"
+NO_BAND, NOT_SAID = "not counted", "not said"
 SUFFIXES = ("", ".wav", ".flac")
 MOST_DRAWS = 20_000_000  # of one bootstrap, so that 63,000 pairs do not fill the memory
 NAMED = 5  # files that a note names
@@ -155,8 +155,8 @@ def _pair(task: Task, rows: Sequence[Mapping[str, str]]) -> Pair | None:
     if not trials:
         return None
     if task is SWUGGY:
-        return Pair(band(right[0]["frequency"]), right[0]["length"] or "", trials)
-    return Pair(right[0]["type"], right[0]["subtype"], trials)
+        return Pair(band(right[0]["frequency"]), right[0]["length"] or NOT_SAID, trials)
+    return Pair(right[0]["type"] or NOT_SAID, right[0]["subtype"] or NOT_SAID, trials)
 
 
 def band(frequency: str | None) -> str:

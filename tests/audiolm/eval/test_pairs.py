@@ -200,6 +200,16 @@ def test_rows_that_say_too_little_are_told(tmp_path):
     assert any("2 rows" in note for note in pairs_section(gold, {"m": scored(gold, right)}, {}).notes)
 
 
+def test_short_rows_and_foreign_columns_do_no_harm(tmp_path):
+    path = tmp_path / "syntactic/dev/gold.csv"
+    path.parent.mkdir(parents=True)
+    rows = "1,b,1\n1,a,0\n2,c,1,A,agreement,x,more,and more\n2,d,0,A,agreement,x\n\n3\n"
+    path.write_text("id,filename,correct,voice,type,subtype\n" + rows, encoding="utf8")
+    gold = load(tmp_path, SBLIMP)
+    assert [pair.group for pair in gold.pairs] == ["not said", "agreement"]
+    assert figures(gold, lambda name: -ord(name))["all"]["mean"].mean == 50
+
+
 @pytest.mark.parametrize("task", [SWUGGY, SBLIMP])
 def test_a_folder_without_a_table_says_what_is_missing(tmp_path, task):
     with pytest.raises(InputError, match=f"{task.folder}/dev/gold.csv"):
