@@ -37,10 +37,16 @@ def frequencies(pairs: int) -> npt.NDArray[np.float64]:
     return made
 
 
-def rotary(positions: npt.NDArray[np.int64], width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines ``[N, width / 4]`` float32 for int64 positions ``[N]``, for half of a head."""
+def angles(positions: npt.NDArray[np.int64], width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Cosines and sines ``[N, width / 4]`` for int64 positions ``[N]``, for half of a head."""
     angle = np.remainder(positions.astype(np.float64)[:, None] * frequencies(width // 4), 2 * np.pi)
-    return torch.from_numpy(np.cos(angle).astype(np.float32)), torch.from_numpy(np.sin(angle).astype(np.float32))
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+
+def rotary(positions: npt.NDArray[np.int64], width: int) -> tuple[Tensor, Tensor]:
+    """The same as tensors."""
+    cos, sin = angles(positions, width)
+    return torch.from_numpy(cos), torch.from_numpy(sin)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -86,6 +92,21 @@ class Ring:
         held[:, : self.sinks] = -EMPTY
         return held
 
+    def enter(
+        self, table: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], active: npt.NDArray[np.bool_] | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Enter ``positions`` ``[B]`` into ``table`` ``[B, entries]``: the entries that they take, and who sees what.
+
+        Returns:
+            index ``[B]``, and bias ``[B, entries]``: 0 where a key may be seen and -inf elsewhere.
+        """
+        rows, index = np.arange(len(positions)), self.sinks + positions % self.window
+        if active is None:
+            table[rows, index] = positions
+        else:
+            table[rows[active], index[active]] = positions[active]
+        return index, np.where(table > (positions - self.window)[:, None], *SEEN_OR_NOT)
+
     def begin(
         self,
         held: Tensor,
@@ -97,12 +118,7 @@ class Ring:
 
         Done once a step, on the host's numbers and with numpy: so many small steps would cost torch three times that.
         """
-        table, rows, index = held.numpy(), np.arange(len(positions)), self.sinks + positions % self.window
-        if active is None:
-            table[rows, index] = positions
-        else:
-            table[rows[active], index[active]] = positions[active]
-        bias = np.where(table > (positions - self.window)[:, None], *SEEN_OR_NOT)
+        index, bias = self.enter(held.numpy(), positions, active)
         cos, sin = rotary(positions, self.head_width)
         return RingStep(
             index=torch.from_numpy(index).to(device),

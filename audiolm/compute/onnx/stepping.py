@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from audiolm.attention import Ring
+from audiolm.attention import Ring, angles
 from audiolm.compute.base import Mask
 from audiolm.compute.onnx.running import Arrays, Bound
 from audiolm.rows import RowBatch
@@ -104,12 +104,10 @@ class StageSteps:
 
 def look(ring: Ring, held: Tensor, positions: np.ndarray[Any, Any], on: Mask | None, x: Arrays) -> Any:
     """Enter ``positions`` ``[R]`` into ``held``, fill in mask and angles, and return the entries that they take."""
-    at = ring.begin(held, positions, on)
-    index = at.index.numpy()
-    bias = x["bias"]
-    bias[:] = at.bias.numpy()
-    bias[np.arange(len(index)), 0, 0, index] = NEVER
-    x["cos"][:], x["sin"][:] = at.cos.numpy()[:, 0], at.sin.numpy()[:, 0]
+    index, bias = ring.enter(held.numpy(), positions, on)
+    bias[np.arange(len(index)), index] = NEVER
+    x["bias"][:, 0, 0] = bias
+    x["cos"][:, 0], x["sin"][:, 0] = angles(positions, ring.head_width)
     return index
 
 
