@@ -207,7 +207,7 @@ def test_absurd_repeats(refused, tiny_bundle):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("session.sead=1", ["'sead'", "did you mean 'seed'?"]),
+        ("session.seeed=1", ["'seeed'", "did you mean 'seed'?"]),
         ("sesion.seed=1", ["'sesion'", "did you mean 'session'?"]),
         ("nodes.corse.temperature=1", ["unknown node 'corse'", "did you mean 'coarse'?"]),
         ("nodes.coarse.temprature=1", ["'temprature'", "did you mean 'temperature'?"]),
