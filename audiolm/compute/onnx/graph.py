@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 Precision = Literal["fp32", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-BLOCK = 32  # weights that share a scale: the fastest size of 32, 128 and 256, and the most exact
+BLOCK = 32  # weights that share a scale: the fastest size of 32, 128 and 256, and the finest
 OPSET, CONTRIB, IR = 21, "com.microsoft", 10
 FLOAT = 1  # as ONNX numbers its types
 Shape = Sequence[int | str]

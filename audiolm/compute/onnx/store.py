@@ -66,9 +66,10 @@ class Store:
     def _keep(self, path: Path, model: bytes) -> None:
         """Write it whole or not at all, and forget the oldest of its kind."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
-            file.write(model)
-        Path(file.name).replace(path)
+        with tempfile.TemporaryDirectory(dir=self.folder) as beside:  # a full disk leaves nothing behind
+            part = Path(beside) / path.name
+            part.write_bytes(model)
+            part.replace(path)
         alike = sorted(self.folder.glob(f"{path.name[:-22]}-*.onnx"), key=lambda each: each.stat().st_mtime)
         for old in alike[:-KEPT]:
             old.unlink(missing_ok=True)
