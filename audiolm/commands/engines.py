@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audiolm.commands.bench import OUT, Bench, BundleName, Data, Out, Seed, Threads, TokenMinutes, say
 from audiolm.errors import InputError
-from audiolm.eval.cli import OUT, Bench, BundleName, Data, Out, Seed, Threads, TokenMinutes, say
 
 if TYPE_CHECKING:
     from audiolm.eval.report import Section

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from audiolm.commands.bench import Bench, BundleName, Data, Heard, Prompts, Seconds, Seed, Threads, say
 from audiolm.errors import InputError
-from audiolm.eval.cli import Bench, BundleName, Data, Heard, Prompts, Seconds, Seed, Threads, say
 
 PAGE_NAME = "listen.html"
 Tests = Annotated[str, typer.Option(help="real (recording or model), pairs (model or acoustic only), or real,pairs")]

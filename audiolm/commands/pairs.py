@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audiolm.commands.bench import OUT, Bench, BundleName, Out, Seed, Threads, say
 from audiolm.errors import InputError
-from audiolm.eval.cli import OUT, Bench, BundleName, Out, Seed, Threads, say
 
 if TYPE_CHECKING:
     from audiolm.eval.pairs import Gold, Scorer, Task

@@ -11,51 +11,44 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audiolm.commands.bench import (
+    OUT,
+    Bench,
+    BundleName,
+    Clips,
+    Crops,
+    Data,
+    Heard,
+    Logs,
+    Manifest,
+    Minutes,
+    Out,
+    Played,
+    Prompts,
+    Seconds,
+    Seed,
+    Threads,
+    TokenMinutes,
+    TrainTokens,
+    Where,
+    say,
+)
 from audiolm.errors import InputError
 
 if TYPE_CHECKING:
-    from audiolm.eval.clips import Held
     from audiolm.eval.report import Section
-    from audiolm.model import AudioLM
 
 eval_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Measure a bundle on held-out sound: one report, in text and JSON. Needs the extra eval.",
 )
-
-BundleName = Annotated[str, typer.Argument(help="a shipped bundle's name or a bundle folder")]
-Data = Annotated[
-    list[str], typer.Option("--data", help="held-out corpus folder, or FOLDER=speech, FOLDER=music; may be repeated")
-]
-Out = Annotated[Path, typer.Option(help="folder of the report")]
-Seed = Annotated[int, typer.Option(min=0, help="of clips, prompts and sampling")]
-Threads = Annotated[int, typer.Option(min=1, help="of torch")]
-Clips = Annotated[int, typer.Option(min=1, help="crops a corpus")]
-Seconds = Annotated[float, typer.Option(min=0.2, help="of a crop, or of a continuation")]
-Heard = Annotated[float, typer.Option(min=0.2, help="seconds of a prompt")]
-Prompts = Annotated[int, typer.Option(min=1, help="prompts a corpus")]
-Minutes = Annotated[int, typer.Option(min=1, help="of free running")]
-Crops = Annotated[int, typer.Option(min=1, help="token crops a stage")]
-TokenMinutes = Annotated[float, typer.Option(min=0.05, help="of sound that is tokenized")]
-TrainTokens = Annotated[Path | None, typer.Option(help="token file of the training data, for the unigram")]
-Logs = Annotated[
-    list[Path] | None, typer.Option("--log", help="JSONL log of a training, for its curve; may be repeated")
-]
-Manifest = Annotated[
-    Path | None, typer.Option(help="CSV with the columns file and text: phone ABX of clips with English text")
-]
-Where = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="only such rows of the manifest; may be repeated")
-]
-OUT = Path("out/eval")
 
 
 @dataclass(frozen=True)
@@ -73,78 +66,6 @@ class Plan:
 
 
 QUICK = Plan(clips=6, crops=6, token_minutes=4.0, prompts=4, heard=3.0, seconds=3.0, minutes=1, examples=1)
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What is measured, on what, and where the report goes."""
-
-    model: "AudioLM"
-    held: "list[Held]"
-    out: Path
-    seed: int
-    bundle: str
-
-    @classmethod
-    def open(cls, bundle: str, data: list[str], out: Path, seed: int, threads: int) -> "Bench":
-        """Load everything, so that what is wrong is told before anything is measured."""
-        import hashlib
-
-        import torch
-
-        from audiolm.bundle import find
-        from audiolm.eval.clips import Held
-        from audiolm.model import AudioLM
-
-        torch.set_num_threads(threads)
-        held = [Held.open(item) for item in data]
-        names = [each.name for each in held]
-        if len(set(names)) != len(names):
-            raise InputError(f"the corpora need different names, got {', '.join(names)}; rename a folder")
-        model = AudioLM.load(bundle, engine="torch")  # figures of cards are the reference's
-        state = hashlib.sha256((find(bundle) / "config.json").read_bytes()).hexdigest()[:12]
-        return cls(model, held, out, seed, f"{model.parts.name}@{state}")
-
-    def measure(self, name: str, make: "Callable[..., Section]", *, again: bool = True, **settings: Any) -> None:
-        """Take a measure, print it and put it into the report; with ``again`` false only if it is not there yet.
-
-        ``settings`` go to ``make`` and, with the data and the seed, say which measure it is.
-        """
-        from audiolm.eval import report as reports
-
-        known = {**settings, "data": [each.name for each in self.held], "seed": self.seed}
-        before = reports.read(self.out)
-        if not again and before.get("bundle") == self.bundle and reports.made_with(before, name, known):
-            say(f"{name}: in the report already")
-            section = before["sections"][name]
-        else:
-            made = make(seed=self.seed, progress=say, **settings)
-            command = self._command(name, settings)
-            report = reports.add(self.out, made, bundle=self.bundle, command=command, settings=known)
-            section = report["sections"][name]
-        typer.echo("\n".join([f"### {section['title']}", "", *reports.section_lines(section)]))
-
-    def _command(self, name: str, settings: dict[str, Any]) -> str:
-        """As one would type it, folders by their names alone: paths of one machine say nothing on another."""
-        data = [f"--data {each.name}={each.kind}" for each in self.held]
-        data += [f"--data {settings['folder']}"] if settings.get("folder") else []
-        typed = {key.replace("_", "-"): value for key, value in settings.items() if isinstance(value, int | float)}
-        options = [
-            f"--{key}" if value is True else f"--{key} {value}" for key, value in typed.items() if value is not False
-        ]
-        return " ".join([f"audiolm eval {name} {self.model.parts.name}", *data, *options, f"--seed {self.seed}"])
-
-    def summary(self) -> None:
-        """The goals and where the report is."""
-        from audiolm.eval import report as reports
-
-        typer.echo("\n".join(reports.goal_lines(reports.read(self.out)["sections"])))
-        typer.echo(f"{self.out / reports.TEXT_NAME}, {self.out / reports.JSON_NAME}")
-
-
-def say(text: str) -> None:
-    """Progress, apart from the figures."""
-    typer.echo(text, err=True)
 
 
 def _reconstruction(bench: Bench, clips: int, seconds: float, *, again: bool = True) -> None:
@@ -195,18 +116,21 @@ def _continuation(bench: Bench, prompts: int, heard: float, seconds: float, *, a
     bench.measure("continuation", make, again=again, prompts=prompts, heard=heard, seconds=seconds)
 
 
-def _drift(bench: Bench, minutes: int, heard: float, *, dream: bool = False, again: bool = True) -> None:
+def _drift(bench: Bench, minutes: int, heard: float, engine: str, *, dream: bool = False, again: bool = True) -> None:
     from audiolm.eval.drift import drift
     from audiolm.eval.plots import drift_plot
 
-    def make(**settings: Any) -> "Section":
-        section = drift(bench.model, bench.held, **settings)
+    player = bench.playing(engine)
+
+    def make(*, engine: str, **settings: Any) -> "Section":
+        del engine  # the player is of it
+        section = drift(player, bench.held, **settings)
         bench.out.mkdir(parents=True, exist_ok=True)
         drift_plot(section.figures, bench.out / "drift.png")
         section.plots.append("drift.png")
         return section
 
-    bench.measure("drift", make, again=again, minutes=minutes, heard=heard, dream=dream)
+    bench.measure("drift", make, again=again, minutes=minutes, heard=heard, dream=dream, engine=player.engine)
 
 
 def _plots(bench: Bench, examples: int, heard: float, seconds: float, logs: list[Path], *, again: bool = True) -> None:
@@ -297,13 +221,14 @@ def drift(
     minutes: Minutes = 5,
     heard: Heard = 6.0,
     dream: Annotated[bool, typer.Option("--dream", help="begin from nothing, not from a prompt")] = False,
+    engine: Played = "auto",
     out: Out = OUT,
     seed: Seed = 0,
     threads: Threads = 1,
 ) -> None:
     """Free running, minute by minute: entropy, loops, silence, level, beside the data's."""
     bench = Bench.open(bundle, data, out, seed, threads)
-    _drift(bench, minutes, heard, dream=dream)
+    _drift(bench, minutes, heard, engine, dream=dream)
     bench.summary()
 
 
@@ -351,7 +276,7 @@ def every(
     _semantic(bench, manifest, where or [], again=again)
     _likelihood(bench, plan.crops, plan.token_minutes, train_tokens, again=again)
     _continuation(bench, plan.prompts, plan.heard, plan.seconds, again=again)
-    _drift(bench, plan.minutes, plan.heard, again=again)
+    _drift(bench, plan.minutes, plan.heard, "auto", again=again)
     _plots(bench, plan.examples, plan.heard, plan.seconds, log or [], again=again)
     bench.summary()
 
