@@ -117,25 +117,31 @@ def enrolment(voice: Array, seconds: float = ENROL_SECONDS) -> tuple[Array, Arra
     return voice[:split], voice[split:]
 
 
-def prompts(held: Held, count: int, heard: float, made: float, seed: int) -> list[Prompt]:
+def prompts(
+    held: Held, count: int, heard: float, made: float, seed: int, *, least: float | None = None
+) -> list[Prompt]:
     """``count`` prompts of ``heard`` seconds with the ``made`` seconds that follow, of as many sources as there are.
 
-    Music: random places in random pieces. Speech: the voices without what enrols them.
+    Music: random places in random pieces. Speech: the voices without what enrols them. With ``least``, sources of which
+    only so many seconds follow are taken too, and their ``truth`` is shorter.
 
     Raises:
         InputError: nothing is long enough.
     """
     rng, length = np.random.default_rng(seed), int((heard + made) * 25) * TICK
     split = int(heard * 25) * TICK
+    after = made if least is None else min(least, made)
+    shortest = int((heard + after) * 25) * TICK
     lengths, sound = _sources(held)
-    fit = [who for who in sorted(lengths) if lengths[who] >= length]
-    if not fit or split < TICK or length - split < TICK:
+    fit = [who for who in sorted(lengths) if lengths[who] >= shortest]
+    if not fit or split < TICK or shortest - split < TICK:
         longest = max(lengths.values()) / RATE
         raise InputError(
-            f"{held.name}: no prompt of {heard} s with {made} s after it; the longest source has {longest:.1f} s",
+            f"{held.name}: no prompt of {heard} s with {after} s after it; the longest source has {longest:.1f} s",
             longest=longest,
         )
-    found = [_prompt(who, sound(who), length, split, rng) for who in _rounds(fit, count, rng)]
+    ends = {who: min(length, lengths[who] // TICK * TICK) for who in fit}
+    found = [_prompt(who, sound(who), ends[who], split, rng) for who in _rounds(fit, count, rng)]
     kept = [prompt for prompt in found if prompt is not None]
     if not kept:
         raise InputError(f"{held.name}: every place that was tried is silent; give another corpus or seed")

@@ -13,9 +13,14 @@ from audiolm.parts import Parts
 Array = np.ndarray[Any, Any]
 
 
-@torch.inference_mode()
 def listened(parts: Parts, sounds: Sequence[Array]) -> list[Score]:
-    """Scores of sounds, float32 ``[n]`` at 16 kHz, each of at least one tick: its own tokens, from the first.
+    """Scores of sounds, float32 ``[n]`` at 16 kHz, each of at least one tick: its own tokens, from the first."""
+    return [Score(float(row.sum()), len(row)) for row in token_nats(parts, sounds)[1]]
+
+
+@torch.inference_mode()
+def token_nats(parts: Parts, sounds: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+    """The semantic tokens ``[ticks]`` of each sound, and the log-likelihood of each in nats given those before it.
 
     Every whole tick gets its token, the last ones with silence as what they look ahead to. Tokenizer and stage are
     causal, so silence behind the shorter sounds of a batch changes nothing. Repeated tokens stay, as the stage was
@@ -28,4 +33,7 @@ def listened(parts: Parts, sounds: Sequence[Array]) -> list[Score]:
     tokens = parts.tokenizer(audio)
     logits = parts.stages["semantic"](tokens[..., None])[:, :, 0].float()
     nats = -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none").double()
-    return [Score(float(row[:count].sum()), count) for row, count in zip(nats, ticks, strict=True)]
+    return (
+        [row[:count].numpy() for row, count in zip(tokens, ticks, strict=True)],
+        [row[:count].numpy() for row, count in zip(nats, ticks, strict=True)],
+    )

@@ -74,3 +74,14 @@ def test_every_source_comes_before_any_again(music):
 def test_prompts_that_do_not_fit_are_told(music):
     with pytest.raises(InputError, match=r"no prompt of 6\.0 s with 6\.0 s after it; the longest source has 9\.0 s"):
         prompts(music, 2, 6.0, 6.0, 0)
+
+
+def test_a_prompt_may_go_on_for_less_than_is_made(music):
+    with pytest.raises(InputError, match=r"with 60\.0 s after it"):
+        prompts(music, 2, 6.0, 60.0, 0)
+    for prompt in prompts(music, 4, 6.0, 60.0, 0, least=2.0):
+        assert len(prompt.sound) == 6 * 16000
+        assert 2 * 16000 <= len(prompt.truth) <= 3 * 16000
+        assert len(prompt.truth) % 640 == 0
+    same, shorter = prompts(music, 3, 2.0, 4.0, 1), prompts(music, 3, 2.0, 4.0, 1, least=4.0)
+    assert all(np.array_equal(a.truth, b.truth) for a, b in zip(same, shorter, strict=True))

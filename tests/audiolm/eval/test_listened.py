@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from audiolm.eval.listened import listened
+from audiolm.eval.listened import listened, token_nats
 
 
 def noise(ticks, seed=0, more=0):
@@ -42,3 +42,11 @@ def test_nothing_is_free(model):
     score = listened(model.parts, [noise(20)])[0]
     assert score.total < 0
     assert score.mean == pytest.approx(-np.log(model.parts.tokenizer.config.clusters), rel=0.5)
+
+
+def test_tokens_and_their_nats_add_up_to_the_score(model):
+    sounds = [noise(20), noise(7, 5)]
+    tokens, nats = token_nats(model.parts, sounds)
+    assert [len(row) for row in tokens] == [len(row) for row in nats] == [20, 7]
+    assert [float(row.sum()) for row in nats] == [score.total for score in listened(model.parts, sounds)]
+    assert tokens[0].max() < model.parts.tokenizer.config.clusters
