@@ -15,6 +15,7 @@ import sys
 import typer
 
 from audiolm.commands.engines import engines, export
+from audiolm.commands.every import every
 from audiolm.commands.listen import compare, heard, listen
 from audiolm.commands.pairs import sblimp, swuggy
 from audiolm.commands.train import train_app
@@ -30,6 +31,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 2 wrong input; 1 another failure; 130, 143 interrupted, with the weights saved.",
 )
 app.add_typer(train_app, name="train")
+eval_app.command("all")(every)
 eval_app.command()(swuggy)
 eval_app.command()(sblimp)
 eval_app.command()(engines)

@@ -4,6 +4,7 @@ A command opens a :class:`Bench` with the bundle and the held-out sound, gives i
 :class:`~audiolm.eval.report.Section`, and ends with :meth:`Bench.summary`. Everything heavy is imported when used.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 BundleName = Annotated[str, typer.Argument(help="a shipped bundle's name or a bundle folder")]
 Data = Annotated[
-    list[str], typer.Option("--data", help="held-out corpus folder, or FOLDER=speech, FOLDER=music; may be repeated")
+    list[str] | None,
+    typer.Option(
+        "--data",
+        help="held-out corpus folder, or FOLDER=speech, FOLDER=music; may be repeated; else a small set of our own",
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="folder of the report")]
 Seed = Annotated[int, typer.Option(min=0, help="of clips, prompts and sampling")]
@@ -48,7 +53,7 @@ OUT = Path("out/eval")
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, on what, and where the report goes."""
+    """What is measured, on what, and where the report goes; ``texts`` is the manifest of the set of our own."""
 
     model: "AudioLM"
     held: "list[Held]"
@@ -56,6 +61,7 @@ class Bench:
     seed: int
     bundle: str
     players: "dict[str, AudioLM]" = field(default_factory=dict)
+    texts: Path | None = None
 
     def playing(self, engine: str = "auto") -> "AudioLM":
         """The model on the engine that its user hears, for measures that generate; ``torch`` is ``self.model``.
@@ -74,24 +80,33 @@ class Bench:
         return self.players[chosen]
 
     @classmethod
-    def open(cls, bundle: str, data: list[str], out: Path, seed: int, threads: int) -> "Bench":
-        """Load everything, so that what is wrong is told before anything is measured."""
+    def open(cls, bundle: str, data: list[str] | None, out: Path, seed: int, threads: int) -> "Bench":
+        """Load everything, so that what is wrong is told before anything is measured.
+
+        ``data`` None is the set of our own that fits the bundle's name, made in ``out`` the first time; an empty list
+        is no data, for measures that bring their own.
+
+        Raises:
+            InputError: a corpus cannot be used, or two have one name.
+        """
         import hashlib
 
         import torch
 
         from audiolm.bundle import find
         from audiolm.eval.clips import Held
+        from audiolm.eval.own import kind_of, own_set, texts_of
         from audiolm.model import AudioLM
 
         torch.set_num_threads(threads)
-        held = [Held.open(item) for item in data]
+        held = [own_set(kind_of(bundle), out, say)] if data is None else [Held.open(item) for item in data]
         names = [each.name for each in held]
         if len(set(names)) != len(names):
             raise InputError(f"the corpora need different names, got {', '.join(names)}; rename a folder")
         model = AudioLM.load(bundle, engine="torch")  # figures of cards are the reference's
         state = hashlib.sha256((find(bundle) / "config.json").read_bytes()).hexdigest()[:12]
-        return cls(model, held, out, seed, f"{model.parts.name}@{state}")
+        texts = texts_of(held[0], out) if data is None else None
+        return cls(model, held, out, seed, f"{model.parts.name}@{state}", texts=texts)
 
     def measure(self, name: str, make: "Callable[..., Section]", *, again: bool = True, **settings: Any) -> None:
         """Take a measure, print it and put it into the report; with ``again`` false only if it is not there yet.
@@ -106,15 +121,34 @@ class Bench:
             say(f"{name}: in the report already")
             section = before["sections"][name]
         else:
+            start = time.monotonic()
             made = make(seed=self.seed, progress=say, **settings)
-            command = self._command(name, settings)
-            report = reports.add(self.out, made, bundle=self.bundle, command=command, settings=known)
+            made.notes += self._notes(made.notes)
+            command, took = self._command(name, settings), time.monotonic() - start
+            report = reports.add(self.out, made, bundle=self.bundle, command=command, settings=known, took=took)
             section = report["sections"][name]
         typer.echo("\n".join([f"### {section['title']}", "", *reports.section_lines(section)]))
 
+    def failed(self, name: str, why: str) -> None:
+        """Say in the report that a measure could not be taken; it is tried again the next time."""
+        from audiolm.eval import report as reports
+
+        section = reports.Section(name, name.capitalize(), failed=why)
+        reports.add(self.out, section, bundle=self.bundle, command=self._command(name, {}))
+        typer.echo("\n".join([f"### {section.title}", "", *reports.section_lines(section.as_dict())]))
+
+    def _notes(self, already: list[str]) -> list[str]:
+        """That the sound is the set of our own, where it is."""
+        from audiolm.eval import own
+
+        kinds = [each.kind for each in self.held if own.is_own(each.name)]
+        return [note for note in (own.NOTE.format(what=own.WHAT[kind]) for kind in kinds) if note not in already]
+
     def _command(self, name: str, settings: dict[str, Any]) -> str:
         """As one would type it, folders by their names alone: paths of one machine say nothing on another."""
-        data = [f"--data {each.name}={each.kind}" for each in self.held]
+        from audiolm.eval.own import is_own
+
+        data = [f"--data {each.name}={each.kind}" for each in self.held if not is_own(each.name)]
         data += [f"--data {settings['folder']}"] if settings.get("folder") else []
         typed = {
             key.replace("_", "-"): value

@@ -2,16 +2,16 @@
 
 ::
 
-    audiolm eval all piano --data data/piano_dev --out out/eval       # every measure; goes on where it was stopped
-    audiolm eval reconstruction speech --data data/dev=speech         # one of them
+    audiolm eval reconstruction speech --data data/dev=speech         # one measure
+    audiolm eval likelihood piano                                     # on the small set of our own
     audiolm eval card out/eval CARD.md                                # the report into a model card
 
-``OUT/report.json`` holds every figure, ``OUT/report.md`` its text. Everything heavy is imported by the measure itself.
+``OUT/report.json`` holds every figure, ``OUT/report.md`` its text. Every measure at once is ``audiolm eval all``
+(:mod:`audiolm.commands.every`). Everything heavy is imported by the measure itself.
 """
 
 import json
 import shutil
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,24 +51,8 @@ eval_app = typer.Typer(
 )
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much of each measure ``all`` takes."""
-
-    clips: int = 16
-    crops: int = 24
-    token_minutes: float = 15.0
-    prompts: int = 12
-    heard: float = 6.0
-    seconds: float = 6.0
-    minutes: int = 5
-    examples: int = 2
-
-
-QUICK = Plan(clips=6, crops=6, token_minutes=4.0, prompts=4, heard=3.0, seconds=3.0, minutes=1, examples=1)
-
-
-def _reconstruction(bench: Bench, clips: int, seconds: float, *, again: bool = True) -> None:
+def take_reconstruction(bench: Bench, clips: int, seconds: float, *, again: bool = True) -> None:
+    """Put the section `reconstruction` into the report."""
     from audiolm.eval.reconstruction import reconstruction
 
     def make(**settings: Any) -> "Section":
@@ -77,7 +61,8 @@ def _reconstruction(bench: Bench, clips: int, seconds: float, *, again: bool = T
     bench.measure("reconstruction", make, again=again, clips=clips, seconds=seconds)
 
 
-def _likelihood(bench: Bench, crops: int, minutes: float, train_tokens: Path | None, *, again: bool = True) -> None:
+def take_likelihood(bench: Bench, crops: int, minutes: float, train_tokens: Path | None, *, again: bool = True) -> None:
+    """Put the section `likelihood` into the report."""
     from audiolm.eval.likelihood import held_tokens, likelihood
     from audiolm.train.tokens import Tokens
 
@@ -94,7 +79,8 @@ def _likelihood(bench: Bench, crops: int, minutes: float, train_tokens: Path | N
     bench.measure("likelihood", make, again=again, crops=crops, token_minutes=minutes, train_tokens=name)
 
 
-def _semantic(bench: Bench, manifest: Path | None, where: list[str], *, again: bool = True) -> None:
+def take_semantic(bench: Bench, manifest: Path | None, where: list[str], *, again: bool = True) -> None:
+    """Put the section `semantic` into the report."""
     from audiolm.eval.semantic import semantic
 
     rows = dict(item.partition("=")[::2] for item in where)
@@ -103,11 +89,13 @@ def _semantic(bench: Bench, manifest: Path | None, where: list[str], *, again: b
         del manifest, where  # the report keeps the name; the path is known here
         return semantic(bench.model.parts, bench.held, manifest=path, where=rows, **settings)
 
-    path, name = manifest, "" if manifest is None else manifest.name
+    path = bench.texts if manifest is None else manifest
+    name = "" if path is None else path.name
     bench.measure("semantic", make, again=again, manifest=name, where=where)
 
 
-def _continuation(bench: Bench, prompts: int, heard: float, seconds: float, *, again: bool = True) -> None:
+def take_continuation(bench: Bench, prompts: int, heard: float, seconds: float, *, again: bool = True) -> None:
+    """Put the section `continuation` into the report."""
     from audiolm.eval.continuation import continuation
 
     def make(*, prompts: int, **settings: Any) -> "Section":
@@ -116,7 +104,10 @@ def _continuation(bench: Bench, prompts: int, heard: float, seconds: float, *, a
     bench.measure("continuation", make, again=again, prompts=prompts, heard=heard, seconds=seconds)
 
 
-def _drift(bench: Bench, minutes: int, heard: float, engine: str, *, dream: bool = False, again: bool = True) -> None:
+def take_drift(
+    bench: Bench, minutes: int, heard: float, engine: str, *, dream: bool = False, again: bool = True
+) -> None:
+    """Put the section `drift` and its plot into the report."""
     from audiolm.eval.drift import drift
     from audiolm.eval.plots import drift_plot
 
@@ -133,7 +124,10 @@ def _drift(bench: Bench, minutes: int, heard: float, engine: str, *, dream: bool
     bench.measure("drift", make, again=again, minutes=minutes, heard=heard, dream=dream, engine=player.engine)
 
 
-def _plots(bench: Bench, examples: int, heard: float, seconds: float, logs: list[Path], *, again: bool = True) -> None:
+def take_plots(
+    bench: Bench, examples: int, heard: float, seconds: float, logs: list[Path], *, again: bool = True
+) -> None:
+    """Put the section `plots` and its pictures into the report."""
     from audiolm.eval.plots import plots
 
     def make(*, examples: int, logs: list[str], **settings: Any) -> "Section":
@@ -147,7 +141,7 @@ def _plots(bench: Bench, examples: int, heard: float, seconds: float, logs: list
 @eval_app.command()
 def reconstruction(
     bundle: BundleName,
-    data: Data,
+    data: Data = None,
     *,
     clips: Clips = 16,
     seconds: Seconds = 6.0,
@@ -157,14 +151,14 @@ def reconstruction(
 ) -> None:
     """Codec: PESQ-WB, STOI, SI-SDR, log-mel and STFT distance by bit rate beside Opus, and codebook use."""
     bench = Bench.open(bundle, data, out, seed, threads)
-    _reconstruction(bench, clips, seconds)
+    take_reconstruction(bench, clips, seconds)
     bench.summary()
 
 
 @eval_app.command()
 def semantic(
     bundle: BundleName,
-    data: Data,
+    data: Data = None,
     *,
     manifest: Manifest = None,
     where: Where = None,
@@ -174,14 +168,14 @@ def semantic(
 ) -> None:
     """Semantic tokens: phone ABX and speaker, or notes and onsets, beside MFCC and the codec's tokens."""
     bench = Bench.open(bundle, data, out, seed, threads)
-    _semantic(bench, manifest, where or [])
+    take_semantic(bench, manifest, where or [])
     bench.summary()
 
 
 @eval_app.command()
 def likelihood(
     bundle: BundleName,
-    data: Data,
+    data: Data = None,
     *,
     crops: Crops = 24,
     token_minutes: TokenMinutes = 15.0,
@@ -191,14 +185,14 @@ def likelihood(
 ) -> None:
     """Stages: held-out nats a token against a unigram and against no conditioning, and by level."""
     bench = Bench.open(bundle, data, out, 0, threads)
-    _likelihood(bench, crops, token_minutes, train_tokens)
+    take_likelihood(bench, crops, token_minutes, train_tokens)
     bench.summary()
 
 
 @eval_app.command()
 def continuation(
     bundle: BundleName,
-    data: Data,
+    data: Data = None,
     *,
     prompts: Prompts = 12,
     heard: Heard = 6.0,
@@ -209,14 +203,14 @@ def continuation(
 ) -> None:
     """Whether key and pace, or the speaker, are kept: against another's continuation, acoustic-only and the truth."""
     bench = Bench.open(bundle, data, out, seed, threads)
-    _continuation(bench, prompts, heard, seconds)
+    take_continuation(bench, prompts, heard, seconds)
     bench.summary()
 
 
 @eval_app.command()
 def drift(
     bundle: BundleName,
-    data: Data,
+    data: Data = None,
     *,
     minutes: Minutes = 5,
     heard: Heard = 6.0,
@@ -228,14 +222,14 @@ def drift(
 ) -> None:
     """Free running, minute by minute: entropy, loops, silence, level, beside the data's."""
     bench = Bench.open(bundle, data, out, seed, threads)
-    _drift(bench, minutes, heard, engine, dream=dream)
+    take_drift(bench, minutes, heard, engine, dream=dream)
     bench.summary()
 
 
 @eval_app.command()
 def plots(
     bundle: BundleName,
-    data: Data,
+    data: Data = None,
     *,
     examples: Prompts = 2,
     heard: Heard = 4.0,
@@ -247,38 +241,7 @@ def plots(
 ) -> None:
     """Spectrograms of recordings, reconstructions and continuations side by side, and training curves."""
     bench = Bench.open(bundle, data, out, seed, threads)
-    _plots(bench, examples, heard, seconds, log or [])
-
-
-@eval_app.command("all")
-def every(
-    bundle: BundleName,
-    data: Data,
-    *,
-    quick: Annotated[bool, typer.Option("--quick", help="little of each: a first look in a few minutes")] = False,
-    prompts: Annotated[int | None, typer.Option(min=1, help="prompts a corpus")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.2, help="of a continuation")] = None,
-    minutes: Annotated[int | None, typer.Option(min=1, help="of free running")] = None,
-    train_tokens: TrainTokens = None,
-    manifest: Manifest = None,
-    where: Where = None,
-    log: Logs = None,
-    again: Annotated[bool, typer.Option("--again", help="measure what is in the report already, too")] = False,
-    out: Out = OUT,
-    seed: Seed = 0,
-    threads: Threads = 1,
-) -> None:
-    """Every measure. What the report holds already, with the same settings, is not measured again."""
-    given = {"prompts": prompts, "seconds": seconds, "minutes": minutes}
-    plan = replace(QUICK if quick else Plan(), **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-    bench = Bench.open(bundle, data, out, seed, threads)
-    _reconstruction(bench, plan.clips, 6.0, again=again)
-    _semantic(bench, manifest, where or [], again=again)
-    _likelihood(bench, plan.crops, plan.token_minutes, train_tokens, again=again)
-    _continuation(bench, plan.prompts, plan.heard, plan.seconds, again=again)
-    _drift(bench, plan.minutes, plan.heard, "auto", again=again)
-    _plots(bench, plan.examples, plan.heard, plan.seconds, log or [], again=again)
-    bench.summary()
+    take_plots(bench, examples, heard, seconds, log or [])
 
 
 @eval_app.command()

@@ -6,9 +6,12 @@
 
 import json
 import math
+import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -68,6 +71,8 @@ class Section:
         goals: figures that have a goal.
         notes: sentences that say how to read the figures.
         plots: names of PNG files beside the report.
+        sounds: files beside the report that the page plays: ``{"file", "of", "what", "generated"}`` each.
+        failed: why it could not be measured; nothing else is there then.
     """
 
     name: str
@@ -77,6 +82,8 @@ class Section:
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     plots: list[str] = field(default_factory=list)
+    sounds: list[dict[str, Any]] = field(default_factory=list)
+    failed: str = ""
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Add a table; numbers and estimates are written as in a card."""
@@ -94,6 +101,8 @@ class Section:
             "goals": goals,
             "notes": self.notes,
             "plots": self.plots,
+            **({"sounds": self.sounds} if self.sounds else {}),
+            **({"failed": self.failed} if self.failed else {}),
         }
 
 
@@ -127,6 +136,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def machine() -> dict[str, Any]:
+    """What it was measured on: processor, cores and system, as far as they are known."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf8", errors="replace").splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = named[0] if named else platform.processor() or platform.machine()
+    return {"processor": processor, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+
+
 def read(folder: str | Path) -> dict[str, Any]:
     """The report in ``folder``, or an empty one.
 
@@ -152,32 +170,66 @@ def _complete(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def add(
-    folder: str | Path, section: Section, *, bundle: str, command: str = "", settings: Mapping[str, Any] | None = None
+    folder: str | Path,
+    section: Section,
+    *,
+    bundle: str,
+    command: str = "",
+    settings: Mapping[str, Any] | None = None,
+    took: float = 0.0,
 ) -> dict[str, Any]:
     """Put a section into the report of ``folder``, JSON and text, and return the report.
 
     ``bundle`` names exactly what was measured; a report of another bundle is not mixed with this one. ``command`` and
-    ``settings`` are those that made the section.
+    ``settings`` are those that made the section, ``took`` is the seconds that it took. Two processes may add at once.
 
     Raises:
         InputError: the folder holds the report of another bundle, or cannot be written.
     """
-    report = read(folder)
-    before = report.get("bundle", bundle)
-    if before != bundle:
-        raise InputError(f"{folder} holds the report of {before}, not of {bundle}; give another --out")
     made = {**section.as_dict(), "command": command, "settings": _plain(dict(settings or {}))}
-    found = {**report["sections"], section.name: made}
-    order = sorted(found, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-    report = {"bundle": bundle, "versions": versions(), "sections": {name: found[name] for name in order}}
+    made["made"] = {"date": datetime.now(UTC).date().isoformat(), "seconds": round(took, 1)}
+    return put(folder, {section.name: made}, bundle=bundle)
+
+
+def put(folder: str | Path, sections: Mapping[str, Any], *, bundle: str) -> dict[str, Any]:
+    """Put sections, as the JSON has them, into the report of ``folder``; see :func:`add`."""
     root = Path(folder)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _write(root / JSON_NAME, json.dumps(report, indent=1) + "\n")
-        _write(root / TEXT_NAME, markdown(report))
+        with _alone(root):
+            report = _joined(root, sections, bundle)
+            _write(root / JSON_NAME, json.dumps(report, indent=1) + "\n")
+            _write(root / TEXT_NAME, markdown(report))
     except OSError as error:
         raise InputError(f"the report cannot be written to {root} ({error.strerror}); give another --out") from error
     return report
+
+
+def _joined(root: Path, sections: Mapping[str, Any], bundle: str) -> dict[str, Any]:
+    report = read(root)
+    before = report.get("bundle", bundle)
+    if before != bundle:
+        raise InputError(f"{root} holds the report of {before}, not of {bundle}; give another --out")
+    found = {**report["sections"], **sections}
+    order = sorted(found, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    kept = {name: found[name] for name in order}
+    return {"bundle": bundle, "versions": versions(), "machine": machine(), "sections": kept}
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """No other process changes the report meanwhile; where there are no such locks, nobody is kept out."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write(path: Path, text: str) -> None:
@@ -218,7 +270,7 @@ def goal_lines(sections: Mapping[str, Any]) -> list[str]:
 
 def section_lines(section: dict[str, Any]) -> list[str]:
     """Tables, notes and plots of a section's JSON as lines of Markdown."""
-    lines: list[str] = []
+    lines = [f"Could not be measured: {section['failed']}", ""] if section.get("failed") else []
     for table in section["tables"]:
         lines += [
             *([f"{table['title']}:", ""] if table["title"] else []),

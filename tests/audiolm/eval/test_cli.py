@@ -8,8 +8,9 @@ from importlib.util import find_spec
 
 import pytest
 
+from audiolm import cli
+from audiolm.commands import every, plan
 from audiolm.errors import InputError
-from audiolm.eval import cli
 from audiolm.eval.drift import drift
 
 EXTRA = all(find_spec(name) for name in ("pesq", "pystoi", "resemblyzer", "matplotlib"))
@@ -27,8 +28,8 @@ def call(*arguments):
 @pytest.fixture
 def small(monkeypatch):
     """Little of each measure, and minutes of a second."""
-    plan = cli.Plan(clips=2, crops=2, token_minutes=0.3, prompts=2, heard=0.4, seconds=0.6, minutes=2, examples=1)
-    monkeypatch.setattr(cli, "QUICK", plan)
+    little = plan.Plan(clips=2, crops=2, token_minutes=0.3, prompts=2, heard=0.4, seconds=0.6, minutes=2, examples=1)
+    monkeypatch.setattr(every, "QUICK", little)
     monkeypatch.setattr("audiolm.eval.drift.drift", partial(drift, seconds=1.0))
 
 
@@ -40,6 +41,8 @@ def test_everything_in_one_report_and_not_twice(small, tiny_bundle, music_folder
         "--data",
         music_folder,
         "--quick",
+        "--jobs",
+        1,
         "--out",
         tmp_path / "r",
     ]
