@@ -125,17 +125,19 @@ def take_drift(
 
 
 def take_plots(
-    bench: Bench, examples: int, heard: float, seconds: float, logs: list[Path], *, again: bool = True
+    bench: Bench, examples: int, heard: float, seconds: float, logs: list[Path], engine: str, *, again: bool = True
 ) -> None:
     """Put the section `plots` and its pictures into the report."""
     from audiolm.eval.plots import plots
 
-    def make(*, examples: int, logs: list[str], **settings: Any) -> "Section":
-        del logs  # their paths are known here; the report keeps their names
-        return plots(bench.model, bench.held, bench.out, count=examples, logs=paths, **settings)
+    player, paths, names = bench.playing(engine), logs, [path.name for path in logs]
 
-    paths, names = logs, [path.name for path in logs]
-    bench.measure("plots", make, again=again, examples=examples, heard=heard, seconds=seconds, logs=names)
+    def make(*, examples: int, logs: list[str], engine: str, **settings: Any) -> "Section":
+        del logs, engine  # paths and player are known here; the report keeps their names
+        return plots(player, bench.held, bench.out, count=examples, logs=paths, **settings)
+
+    given = {"examples": examples, "heard": heard, "seconds": seconds, "logs": names, "engine": player.engine}
+    bench.measure("plots", make, again=again, **given)
 
 
 @eval_app.command()
@@ -235,13 +237,14 @@ def plots(
     heard: Heard = 4.0,
     seconds: Seconds = 4.0,
     log: Logs = None,
+    engine: Played = "auto",
     out: Out = OUT,
     seed: Seed = 0,
     threads: Threads = 1,
 ) -> None:
-    """Spectrograms of recordings, reconstructions and continuations side by side, and training curves."""
+    """Spectrograms and sounds of recordings, reconstructions and continuations side by side, and training curves."""
     bench = Bench.open(bundle, data, out, seed, threads)
-    take_plots(bench, examples, heard, seconds, log or [])
+    take_plots(bench, examples, heard, seconds, log or [], engine)
 
 
 @eval_app.command()

@@ -25,15 +25,20 @@ def opus(sound: Array, bit_rate: int) -> tuple[Array, float]:
 
     if not LOWEST <= bit_rate <= HIGHEST:
         raise InputError(f"Opus at {bit_rate} bit/s; expected {LOWEST} to {HIGHEST}", bit_rate=bit_rate)
-    file, level = BytesIO(), 1 - (bit_rate - LOWEST) / (HIGHEST - LOWEST)
+    file = BytesIO()
     try:
-        soundfile.write(file, sound, RATE, format="OGG", subtype="OPUS", compression_level=level)
+        soundfile.write(file, sound, RATE, format="OGG", subtype="OPUS", compression_level=level_of(bit_rate))
     except (soundfile.LibsndfileError, ValueError, TypeError) as error:
         raise InputError(f"soundfile cannot write Opus at a chosen rate ({error}); it takes soundfile 0.13") from error
     file.seek(0)
     made = soundfile.read(file, dtype="float32")[0]
     rate = 8 * packet_bytes(file.getvalue()) / (len(sound) / RATE)
     return np.asarray(made, np.float32), rate
+
+
+def level_of(bit_rate: int) -> float:
+    """libsndfile's compression level for a nominal rate of a channel in bit/s."""
+    return 1 - (bit_rate - LOWEST) / (HIGHEST - LOWEST)
 
 
 def packet_bytes(data: bytes) -> int:

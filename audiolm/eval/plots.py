@@ -10,8 +10,9 @@ import numpy as np
 
 from audiolm.errors import InputError
 from audiolm.eval.clips import Held, Prompt, prompts
-from audiolm.eval.continuation import MODEL, Continued, continue_all
+from audiolm.eval.continuation import Continued, continue_all
 from audiolm.eval.drift import TITLES
+from audiolm.eval.examples import versions_of, write_sounds
 from audiolm.eval.music import spectra
 from audiolm.eval.need import need
 from audiolm.eval.report import Progress, Section, quiet, within
@@ -68,11 +69,12 @@ def mel_picture(sound: Array) -> Array:
 
 
 def spectrograms(rows: Sequence[tuple[str, Continued]], path: Path) -> None:
-    """A row a prompt: the recording, the recording through the codec, and prompt and continuation, a line between."""
-    with figure(path, len(rows), 3, (13, 2.1 * len(rows))) as axes:
-        for line, (label, each) in zip(axes, rows, strict=True):
+    """A row a prompt: the recording, through the codec, and prompt and continuation by each hand, a line between."""
+    made = [versions_of(each) for _, each in rows]
+    with figure(path, len(rows), max(map(len, made)), (13, 2.1 * len(rows))) as axes:
+        for line, (label, each), sounds in zip(axes, rows, made, strict=True):
             prompt = each.prompt
-            for axis, (title, sound) in zip(line, _three(each), strict=True):
+            for axis, (title, sound, _) in zip(line, sounds, strict=False):
                 end = len(sound) / RATE
                 axis.imshow(
                     mel_picture(sound),
@@ -89,15 +91,6 @@ def spectrograms(rows: Sequence[tuple[str, Continued]], path: Path) -> None:
                 axis.tick_params(labelsize=7)
         for axis in axes[-1]:
             axis.set_xlabel("seconds", fontsize=7)
-
-
-def _three(each: Continued) -> list[tuple[str, Array]]:
-    start = each.prompt.sound
-    return [
-        ("recording", np.concatenate((start, each.prompt.truth))),
-        ("through the codec", each.coded),
-        ("prompt | continuation", np.concatenate((start, each.sounds[MODEL]))),
-    ]
 
 
 def drift_plot(figures: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -147,12 +140,12 @@ def plots(
     logs: Sequence[Path] = (),
     progress: Progress = quiet,
 ) -> Section:
-    """The section ``plots`` of the report: spectrograms of ``count`` prompts a corpus, and the curves of ``logs``.
+    """The section ``plots`` of the report: spectrograms and sounds of ``count`` prompts a corpus, curves of ``logs``.
 
     Raises:
         InputError: matplotlib is not there, a corpus has nothing long enough, or ``out`` cannot be written.
     """
-    section = Section("plots", "By eye")
+    section = Section("plots", "By eye and by ear")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -161,10 +154,11 @@ def plots(
     for data in held:
         given: list[Prompt] = prompts(data, count, heard, seconds, seed)
         told = within(progress, data.name)
-        rows += [(data.name, each) for each in continue_all(model, given, seed=seed, bare=False, progress=told)]
+        rows += [(data.name, each) for each in continue_all(model, given, seed=seed, progress=told)]
     if rows:
         spectrograms(rows, out / "spectrograms.png")
         section.plots.append("spectrograms.png")
+        section.sounds += write_sounds(rows, out)
     if logs:
         curves(logs, out / "training.png")
         section.plots.append("training.png")

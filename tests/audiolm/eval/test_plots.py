@@ -8,8 +8,9 @@ from heard import CHORDS, RATE, notes
 
 from audiolm.errors import InputError
 from audiolm.eval.clips import Prompt
-from audiolm.eval.continuation import CODEC, MODEL, Continued
+from audiolm.eval.continuation import BARE, CODEC, MODEL, Continued
 from audiolm.eval.plots import curves, drift_plot, mel_picture, plots, spectrograms
+from audiolm.io import MARK, read_audio, read_metadata
 
 pytest.importorskip("matplotlib")
 MEASURES = ("semantic_entropy", "acoustic_entropy", "repeated", "loop", "silent", "level")
@@ -59,6 +60,16 @@ def test_the_section_names_the_files_it_made(model, music, tmp_path):
     section = plots(model, [music], tmp_path / "new", count=1, heard=0.4, seconds=0.4)
     assert section.plots == ["spectrograms.png"]
     assert is_png(tmp_path / "new" / "spectrograms.png")
+    assert [(each["what"], each["generated"]) for each in section.sounds] == [
+        ("recording", False),
+        ("through the codec", False),
+        (MODEL, True),
+        (BARE, True),
+    ]
+    for each in section.sounds:
+        path = tmp_path / "new" / each["file"]
+        assert read_metadata(path).mark == (MARK if each["generated"] else "")
+        assert len(read_audio(path)) == pytest.approx(0.8 * RATE, abs=RATE // 10)
 
 
 def test_a_place_that_cannot_be_written_is_told(model, music, tmp_path):
