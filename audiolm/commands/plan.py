@@ -84,7 +84,7 @@ def _drift(job: Job) -> None:
 
 def _plots(job: Job) -> None:
     plan = job.plan
-    take_plots(job.bench, plan.examples, plan.heard, plan.seconds, job.logs, "auto", again=job.again)
+    take_plots(job.bench, plan.examples, plan.heard, plan.seconds, job.logs, engine="auto", again=job.again)
 
 
 STEPS = (

@@ -125,7 +125,7 @@ def take_drift(
 
 
 def take_plots(
-    bench: Bench, examples: int, heard: float, seconds: float, logs: list[Path], engine: str, *, again: bool = True
+    bench: Bench, examples: int, heard: float, seconds: float, logs: list[Path], *, engine: str, again: bool = True
 ) -> None:
     """Put the section `plots` and its pictures into the report."""
     from audiolm.eval.plots import plots
@@ -244,7 +244,7 @@ def plots(
 ) -> None:
     """Spectrograms and sounds of recordings, reconstructions and continuations side by side, and training curves."""
     bench = Bench.open(bundle, data, out, seed, threads)
-    take_plots(bench, examples, heard, seconds, log or [], engine)
+    take_plots(bench, examples, heard, seconds, log or [], engine=engine)
 
 
 @eval_app.command()

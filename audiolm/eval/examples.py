@@ -25,11 +25,9 @@ PEAK = 0.99
 def versions_of(each: Continued) -> list[tuple[str, Array, bool]]:
     """A prompt and what follows it, by each hand that there is: name, float32 at 16 kHz, whether it was generated."""
     start = each.prompt.sound
-    made = [("recording", np.concatenate((start, each.prompt.truth)), False), ("through the codec", each.coded, False)]
-    for name in (MODEL, BARE):
-        if name in each.sounds:
-            made.append((name, np.concatenate((start, each.sounds[name])), True))
-    return made
+    real = [("recording", np.concatenate((start, each.prompt.truth)), False), ("through the codec", each.coded, False)]
+    made = [name for name in (MODEL, BARE) if name in each.sounds]
+    return real + [(name, np.concatenate((start, each.sounds[name])), True) for name in made]
 
 
 def write_sounds(rows: Sequence[tuple[str, Continued]], out: Path) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def opus(sound: Array, bit_rate: int) -> tuple[Array, float]:
 
 
 def level_of(bit_rate: int) -> float:
-    """libsndfile's compression level for a nominal rate of a channel in bit/s."""
+    """The compression level of libsndfile for a nominal rate of a channel in bit/s."""
     return 1 - (bit_rate - LOWEST) / (HIGHEST - LOWEST)
 
 
