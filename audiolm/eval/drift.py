@@ -5,7 +5,7 @@ figure: silence, changes of token, the loop, entropy. Semantic tokens are taken 
 model and data are heard by the same ears.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from audiolm.errors import InputError
 from audiolm.eval.clips import QUIET_DB, Held, level_db, prompts
 from audiolm.eval.report import Cell, Goal, Progress, Section, quiet, within
+from audiolm.eval.trend import trend
 from audiolm.model import AudioLM, ticks_of
 from audiolm.parts import Parts
 from audiolm.train.data import RATE, TICK, Corpus
@@ -26,6 +27,7 @@ SHORTEST_LAG, LONGEST_LAG = 5, 250  # ticks: loops of 0.2 to 10 s
 FEWEST_CHANGES = 0.02  # of the ticks; fewer are a token that is held, which is a loop too
 STEADY = 0.15
 MINUTE = 60.0
+STEPS, MOST_ROWS = (1, 5, 10, 30, 60), 13  # minutes between the rows of a long run's table
 
 
 @dataclass(frozen=True)
@@ -174,32 +176,74 @@ def drift(
     Raises:
         InputError: a corpus has less than a minute, or no prompt.
     """
-    section = Section("drift", "Free running")
+    figures = {}
     for data in held:
         progress(f"{data.name}: minutes of data")
         real = data_minutes(model.parts, data.corpus, max(2 * minutes, 8), seconds, seed)
         prompt = None if dream else prompts(data, 1, heard, heard, seed)[0].sound
         told = within(progress, data.name)
         made = free_minutes(model, prompt, minutes, seconds=seconds, seed=seed, progress=told)
-        _write(section, data, made, real)
+        figures[data.name] = {"made": _columns(made), "data": _columns(real)}
+    return drift_section(figures, seconds)
+
+
+def drift_section(figures: Mapping[str, Mapping[str, Any]], seconds: float = MINUTE) -> Section:
+    """The section of figures that were taken: ``made`` and ``data``, by corpus, a list a measure with a value a minute.
+
+    Raises:
+        InputError: they are no such figures.
+    """
+    section = Section("drift", "Free running")
+    for name, both in figures.items():
+        try:
+            made, real = (_minutes(both[key]) for key in ("made", "data"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the figures of {name} are not those of free running ({error!r}); measure again"
+            ) from error
+        _write(section, name, made, real, seconds)
     section.notes.append(
         "Loop: share of the changes of semantic token that also came a lag before, at the worst lag of 0.2 to 10 s. "
         "Repeated: share of 160 ms of first-level acoustic tokens that came before in the minute."
     )
+    if any("trend" in found for found in section.figures.values()):
+        section.notes.append(
+            "Trend: change an hour by least squares; an interval on both sides of 0 shows no drift. Every minute is in "
+            "the JSON."
+        )
     return section
 
 
-def _write(section: Section, data: Held, made: Sequence[Minute], real: Sequence[Minute]) -> None:
-    rows: list[list[Cell]] = [[str(i + 1), *asdict(minute).values()] for i, minute in enumerate(made)]
-    for name, edge in (("data, least", np.min), ("data, mean", np.mean), ("data, most", np.max)):
-        rows.append([name, *(float(edge([getattr(minute, key) for minute in real])) for key in TITLES)])
-    section.table(f"{data.name}, {len(real)} minutes of data", ["minute", *TITLES.values()], rows)
-    section.figures[data.name] = {"made": _columns(made), "data": _columns(real)}
-    section.goals += goals(data.name, made, real)
+def told_minutes(count: int) -> list[int]:
+    """The minutes, from 1, that the table of a run of ``count`` has: all of a few, else the first, every 5th, 10th..."""
+    step = next((step for step in STEPS if count / step < MOST_ROWS), STEPS[-1])
+    return sorted({1, count} | set(range(step, count + 1, step)))
 
 
-def _columns(minutes: Sequence[Minute]) -> dict[str, Any]:
+def _write(section: Section, name: str, made: Sequence[Minute], real: Sequence[Minute], seconds: float) -> None:
+    rows: list[list[Cell]] = [[str(i), *asdict(made[i - 1]).values()] for i in told_minutes(len(made))]
+    columns = _columns(made)
+    trends = {key: found for key in TITLES if (found := trend(columns[key], seconds / 60)) is not None}
+    if trends:
+        rows.append(["run, mean", *(float(np.mean(columns[key])) for key in TITLES)])
+        rows.append(["trend an hour", *(trends.get(key) for key in TITLES)])
+    for label, edge in (("data, least", np.min), ("data, mean", np.mean), ("data, most", np.max)):
+        rows.append([label, *(float(edge([getattr(minute, key) for minute in real])) for key in TITLES)])
+    section.table(f"{name}, {len(real)} minutes of data", ["minute", *TITLES.values()], rows)
+    section.figures[name] = {"made": columns, "data": _columns(real), **({"trend": trends} if trends else {})}
+    section.goals += goals(name, made, real)
+
+
+def _columns(minutes: Sequence[Minute]) -> dict[str, list[float]]:
     return {key: [getattr(minute, key) for minute in minutes] for key in TITLES}
+
+
+def _minutes(columns: Mapping[str, Sequence[float]]) -> list[Minute]:
+    """As they were; ValueError of columns that differ in length or hold nothing."""
+    made = [Minute(*map(float, row)) for row in zip(*(columns[key] for key in TITLES), strict=True)]
+    if not made:
+        raise ValueError("no minute")
+    return made
 
 
 def goals(name: str, made: Sequence[Minute], real: Sequence[Minute]) -> list[Goal]:

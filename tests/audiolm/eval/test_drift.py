@@ -8,12 +8,14 @@ from audiolm.eval.drift import (
     Minute,
     data_minutes,
     drift,
+    drift_section,
     entropy,
     free_minutes,
     goals,
     look,
     loop_share,
     repeated_share,
+    told_minutes,
 )
 
 RNG = np.random.default_rng(0)
@@ -97,3 +99,50 @@ def test_the_section_has_a_row_a_minute_and_the_data_below(model, music):
     assert len(both["made"]["loop"]) == 2
     assert len(both["data"]["loop"]) == 8
     assert len(section.goals) == 3
+
+
+def columns(minutes):
+    keys = ("semantic_entropy", "acoustic_entropy", "repeated", "loop", "silent", "level")
+    return {key: [getattr(each, key) for each in minutes] for key in keys}
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (1, [1]),
+        (5, [1, 2, 3, 4, 5]),
+        (12, list(range(1, 13))),
+        (60, [1, *range(5, 61, 5)]),
+        (62, [1, *range(5, 61, 5), 62]),
+        (120, [1, *range(10, 121, 10)]),
+    ],
+)
+def test_a_long_run_has_a_readable_table(count, told):
+    assert told_minutes(count) == told
+    assert len(told_minutes(count)) <= 14
+
+
+def test_an_hour_is_written_again_from_its_figures():
+    made = [minute(4.0 + i / 50, loop=0.05 + 0.001 * (i % 7)) for i in range(60)]
+    figures = {"x": {"made": columns(made), "data": columns([minute(), minute(5.0)])}}
+    section = drift_section(figures)
+    assert [row[0] for row in section.tables[0]["rows"]][-5:] == [
+        "run, mean",
+        "trend an hour",
+        "data, least",
+        "data, mean",
+        "data, most",
+    ]
+    assert section.figures["x"]["trend"]["semantic_entropy"].mean == pytest.approx(1.2)
+    trend = section.figures["x"]["trend"]["loop"]
+    assert trend.low < 0 < trend.high
+    assert {key: section.figures["x"][key] for key in ("made", "data")} == figures["x"]
+    again = drift_section(section.as_dict()["figures"])
+    assert again.tables == section.tables
+    assert again.goals == section.goals
+
+
+@pytest.mark.parametrize("bad", [{}, {"made": {}, "data": {}}, {"made": columns([]), "data": columns([])}])
+def test_figures_of_something_else_are_told(bad):
+    with pytest.raises(InputError, match="measure again"):
+        drift_section({"x": bad})
