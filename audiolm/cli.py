@@ -18,6 +18,7 @@ from audiolm.commands.engines import engines, export
 from audiolm.commands.every import every
 from audiolm.commands.listen import compare, heard, listen
 from audiolm.commands.pairs import sblimp, swuggy
+from audiolm.commands.reports import card, join, page
 from audiolm.commands.train import train_app
 from audiolm.errors import AudioLMError
 from audiolm.eval.cli import eval_app
@@ -37,6 +38,9 @@ eval_app.command()(sblimp)
 eval_app.command()(engines)
 eval_app.command()(listen)
 eval_app.command()(heard)
+eval_app.command()(page)
+eval_app.command()(card)
+eval_app.command()(join)
 app.add_typer(eval_app, name="eval")
 app.command()(export)
 app.command()(compare)

@@ -59,6 +59,8 @@ def every(
     plan = replace(QUICK if quick else Plan(), **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     bench = Bench.open(_bundle(name, bundle), data, out, seed, threads)
     fitting = [step for step in chosen if _held(bench, step)]
+    if not fitting:
+        raise InputError(f"none of {', '.join(step.name for step in chosen)} takes such sound; give other --data")
     files = {"manifest": manifest, "where": where or [], "train_tokens": train_tokens, "logs": log or []}
     job = Job(bench, plan, again, **files)  # type: ignore[arg-type]
     count = min(jobs or (min(MOST_JOBS, cpu_count() or 1) if quick else 1), len(fitting))
@@ -161,7 +163,10 @@ def _told(bench: Bench, steps: Sequence[Step], code: int | None, found: Found) -
 
 
 def _end(bench: Bench, found: Found, count: int, start: float) -> None:
+    from audiolm.eval.page import write_page
+
     bench.summary()
+    typer.echo(str(write_page(bench.out)))
     say(f"{count} measures, {len(found.failed)} of them failed, {_clock(time.monotonic() - start)}")
     if found.crashes:
         raise found.crashes[0]

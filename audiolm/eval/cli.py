@@ -4,14 +4,11 @@
 
     audiolm eval reconstruction speech --data data/dev=speech         # one measure
     audiolm eval likelihood piano                                     # on the small set of our own
-    audiolm eval card out/eval CARD.md                                # the report into a model card
 
 ``OUT/report.json`` holds every figure, ``OUT/report.md`` its text. Every measure at once is ``audiolm eval all``
 (:mod:`audiolm.commands.every`). Everything heavy is imported by the measure itself.
 """
 
-import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +36,6 @@ from audiolm.commands.bench import (
     Where,
     say,
 )
-from audiolm.errors import InputError
 
 if TYPE_CHECKING:
     from audiolm.eval.report import Section
@@ -245,24 +241,3 @@ def plots(
     """Spectrograms and sounds of recordings, reconstructions and continuations side by side, and training curves."""
     bench = Bench.open(bundle, data, out, seed, threads)
     take_plots(bench, examples, heard, seconds, log or [], engine=engine)
-
-
-@eval_app.command()
-def card(
-    report: Annotated[Path, typer.Argument(help="folder of a report")],
-    card: Annotated[Path, typer.Argument(help="the model card; what an earlier report wrote there is replaced")],
-) -> None:
-    """Write a report into a model card, and its plots beside it."""
-    from audiolm.eval import report as reports
-
-    found = reports.read(report)
-    if not found["sections"]:
-        raise InputError(f"{report} holds no report; make one with `audiolm eval all`", path=str(report))
-    reports.into_card(found, card)
-    names = [name for section in found["sections"].values() for name in section["plots"]]
-    try:
-        for name in names:
-            shutil.copyfile(report / name, card.parent / name)
-    except OSError as error:
-        raise InputError(f"the plots cannot be copied to {card.parent} ({error.strerror})") from error
-    typer.echo(json.dumps({"card": str(card), "sections": list(found["sections"]), "plots": names}))

@@ -53,6 +53,7 @@ def test_everything_in_one_report_and_not_twice(small, tiny_bundle, music_folder
     assert "| goal | measured | wanted | met |" in said
     assert str(tmp_path) not in (tmp_path / "r" / "report.md").read_text()
     assert "audiolm eval drift tiny --data music_dev=music" in (tmp_path / "r" / "report.md").read_text()
+    assert (tmp_path / "r" / "report.html").exists()
     again, progress = call(*arguments)
     assert again == said
     assert progress.count("in the report already") == 6
