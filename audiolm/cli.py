@@ -19,6 +19,7 @@ from audiolm.commands.every import every
 from audiolm.commands.listen import compare, heard, listen
 from audiolm.commands.pairs import sblimp, swuggy
 from audiolm.commands.reports import card, join, page
+from audiolm.commands.time import diversity, hierarchy, remake
 from audiolm.commands.train import train_app
 from audiolm.errors import AudioLMError
 from audiolm.eval.cli import eval_app
@@ -38,6 +39,9 @@ eval_app.command()(sblimp)
 eval_app.command()(engines)
 eval_app.command()(listen)
 eval_app.command()(heard)
+eval_app.command()(hierarchy)
+eval_app.command()(diversity)
+eval_app.command()(remake)
 eval_app.command()(page)
 eval_app.command()(card)
 eval_app.command()(join)

@@ -215,7 +215,7 @@ def drift_section(figures: Mapping[str, Mapping[str, Any]], seconds: float = MIN
 
 
 def told_minutes(count: int) -> list[int]:
-    """The minutes, from 1, that the table of a run of ``count`` has: all of a few, else the first, every 5th, 10th..."""
+    """The minutes, from 1, that a table of ``count`` has: all of a few, else the first, every 5th or 10th, the last."""
     step = next((step for step in STEPS if count / step < MOST_ROWS), STEPS[-1])
     return sorted({1, count} | set(range(step, count + 1, step)))
 

@@ -25,6 +25,7 @@ MOST_BYTES = 300_000
 DOTS = (90, 70, 50, 35)  # an inch: the first that keeps the file small
 QUIETEST, LOUDEST = -90.0, -20.0  # dB, of the colours
 BANDS, POINTS = 80, 300
+LONG = 20  # minutes of free running whose points are drawn small
 
 
 @contextmanager
@@ -94,13 +95,19 @@ def spectrograms(rows: Sequence[tuple[str, Continued]], path: Path) -> None:
 
 
 def drift_plot(figures: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """The figures of section ``drift``, minute by minute; the band is from the data's least to its most."""
+    """The figures of section ``drift``, minute by minute; the band is from the data's least to its most.
+
+    Long runs have a dashed line, their trend by least squares.
+    """
     with figure(path, len(figures), len(TITLES), (15, 2.4 * len(figures))) as axes:
         for line, (name, both) in zip(axes, figures.items(), strict=True):
             for axis, (key, title) in zip(line, TITLES.items(), strict=True):
                 made, real = both["made"][key], both["data"][key]
                 axis.axhspan(min(real), max(real), color="tab:green", alpha=0.2)
-                axis.plot(range(1, len(made) + 1), made, marker="o", markersize=3, color="tab:blue")
+                size, times = (3, 1.2) if len(made) < LONG else (1.5, 0.6), range(1, len(made) + 1)
+                axis.plot(times, made, marker="o", markersize=size[0], linewidth=size[1], color="tab:blue")
+                if len(made) >= LONG:
+                    axis.plot(times, np.polyval(np.polyfit(times, made, 1), times), "--", lw=1, color="tab:red")
                 axis.set_title(f"{name}: {title}", fontsize=7)
                 axis.tick_params(labelsize=7)
         for axis in axes[-1]:
