@@ -99,11 +99,14 @@ class Bench:
         from audiolm.model import AudioLM
 
         torch.set_num_threads(threads)
-        held = [own_set(kind_of(bundle), out, say)] if data is None else [Held.open(item) for item in data]
+        model = AudioLM.load(bundle, engine="torch")  # figures of cards are the reference's
+        held = [Held.open(item) for item in data or []]
+        if data is None:
+            pitches = bool(model.parts.tokenizer.config.pitches)
+            held = [own_set(kind_of(bundle, pitches=pitches), out, say)]
         names = [each.name for each in held]
         if len(set(names)) != len(names):
             raise InputError(f"the corpora need different names, got {', '.join(names)}; rename a folder")
-        model = AudioLM.load(bundle, engine="torch")  # figures of cards are the reference's
         state = hashlib.sha256((find(bundle) / "config.json").read_bytes()).hexdigest()[:12]
         texts = texts_of(held[0], out) if data is None else None
         return cls(model, held, out, seed, f"{model.parts.name}@{state}", texts=texts)
@@ -123,7 +126,7 @@ class Bench:
         else:
             start = time.monotonic()
             made = make(seed=self.seed, progress=say, **settings)
-            made.notes += self._notes(made.notes)
+            self._mark_own(made)
             command, took = self._command(name, settings), time.monotonic() - start
             report = reports.add(self.out, made, bundle=self.bundle, command=command, settings=known, took=took)
             section = report["sections"][name]
@@ -137,12 +140,14 @@ class Bench:
         reports.add(self.out, section, bundle=self.bundle, command=self._command(name, {}))
         typer.echo("\n".join([f"### {section.title}", "", *reports.section_lines(section.as_dict())]))
 
-    def _notes(self, already: list[str]) -> list[str]:
-        """That the sound is the set of our own, where it is."""
+    def _mark_own(self, section: "Section") -> None:
+        """Where the sound is the set of our own, say so; goals are for recordings, so there are none."""
         from audiolm.eval import own
 
         kinds = [each.kind for each in self.held if own.is_own(each.name)]
-        return [note for note in (own.NOTE.format(what=own.WHAT[kind]) for kind in kinds) if note not in already]
+        if kinds:
+            section.goals.clear()
+        section.notes += [own.NOTE.format(what=own.WHAT[kind]) for kind in kinds]
 
     def _command(self, name: str, settings: dict[str, Any]) -> str:
         """As one would type it, folders by their names alone: paths of one machine say nothing on another."""

@@ -1,5 +1,6 @@
 """The commands ``audiolm eval swuggy`` and ``audiolm eval sblimp``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,10 +37,9 @@ def swuggy(
     threads: Threads = 1,
 ) -> None:
     """Spot the word: how often a word is likelier than a non-word that sounds alike."""
-    from audiolm.eval.pairs import SWUGGY
-
     bench = Bench.open(bundle, [], out, seed, threads)
-    _measure(bench, SWUGGY, data, split=split, pairs=pairs, beside=beside or [])
+    take_swuggy(bench, data, split=split, pairs=pairs, beside=beside or [])
+    bench.summary()
 
 
 def sblimp(
@@ -54,13 +54,44 @@ def sblimp(
     threads: Threads = 1,
 ) -> None:
     """Grammar: how often a sentence is likelier than its broken twin."""
+    bench = Bench.open(bundle, [], out, seed, threads)
+    take_sblimp(bench, data, split=split, pairs=pairs, beside=beside or [])
+    bench.summary()
+
+
+def take_swuggy(
+    bench: Bench,
+    data: Path | None = None,
+    *,
+    split: str = "dev",
+    pairs: int = 0,
+    beside: Sequence[str] = (),
+    again: bool = True,
+) -> None:
+    """Put the section ``swuggy`` into the report; without ``data`` of the small set that espeak-ng speaks."""
+    from audiolm.eval.pairs import SWUGGY
+
+    _take(bench, SWUGGY, data, split=split, pairs=pairs, beside=list(beside), again=again)
+
+
+def take_sblimp(
+    bench: Bench,
+    data: Path | None = None,
+    *,
+    split: str = "dev",
+    pairs: int = 0,
+    beside: Sequence[str] = (),
+    again: bool = True,
+) -> None:
+    """Put the section ``sblimp`` into the report, as :func:`take_swuggy`."""
     from audiolm.eval.pairs import SBLIMP
 
-    bench = Bench.open(bundle, [], out, seed, threads)
-    _measure(bench, SBLIMP, data, split=split, pairs=pairs, beside=beside or [])
+    _take(bench, SBLIMP, data, split=split, pairs=pairs, beside=list(beside), again=again)
 
 
-def _measure(bench: Bench, task: "Task", data: Path | None, *, split: str, pairs: int, beside: list[str]) -> None:
+def _take(
+    bench: Bench, task: "Task", data: Path | None, *, split: str, pairs: int, beside: list[str], again: bool
+) -> None:
     from audiolm.eval.pairs import load, pairs_section, score_files
 
     folder = _spoken(bench, split) if data is None else data
@@ -75,8 +106,8 @@ def _measure(bench: Bench, task: "Task", data: Path | None, *, split: str, pairs
         _submit(bench.out, gold, split, scores[next(iter(scores))])
         return section
 
-    bench.measure(task.name, make, folder="" if data is None else data.name, split=split, pairs=pairs, beside=beside)
-    bench.summary()
+    given = {"folder": "" if data is None else data.name, "split": split, "pairs": pairs, "beside": beside}
+    bench.measure(task.name, make, again=again, **given)
 
 
 def _spoken(bench: Bench, split: str) -> Path:

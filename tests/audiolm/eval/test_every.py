@@ -9,7 +9,8 @@ import pytest
 from audiolm import cli
 from audiolm.commands import every, plan
 from audiolm.errors import InputError
-from audiolm.eval.report import Section
+from audiolm.eval import own
+from audiolm.eval.report import Goal, Section
 
 
 def call(*arguments):
@@ -95,9 +96,21 @@ def test_the_bundle_is_given_once_and_steps_are_known(steps, tiny_bundle, music_
     assert list(sections(tmp_path)) == ["plots"]
 
 
-def test_a_bundle_of_unknown_kind_is_asked_about(tiny_bundle, tmp_path):
-    with pytest.raises(InputError, match="says neither speech nor music"):
-        call("all", tiny_bundle, "--out", tmp_path)
+def test_no_data_is_the_set_of_our_own_and_no_goal_is_judged(steps, monkeypatch, tiny_bundle, tmp_path):
+    monkeypatch.setattr(own, "PIECE_SECONDS", 4.0)
+    monkeypatch.setattr(own, "kind_of", lambda *_, **__: "music")
+
+    def take(job):
+        goals = [Goal("good", 1.0, above=0.0)]
+        job.bench.measure("drift", lambda **_: Section("drift", "Drift", goals=goals), again=job.again)
+
+    steps(plan.Step("drift", plan.BOTH, take))
+    call("all", tiny_bundle, "--out", tmp_path)
+    found = sections(tmp_path)["drift"]
+    assert found["settings"]["data"] == [f"own_music-{own.VERSION}"]
+    assert found["goals"] == []
+    assert found["notes"][0].startswith("Measured on the self-contained set (synthesized pieces)")
+    assert "--data" not in found["command"]
 
 
 def test_another_process_is_called_as_this_one_was(monkeypatch, tmp_path):

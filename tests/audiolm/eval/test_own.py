@@ -24,13 +24,13 @@ def root(tmp_path_factory):
     ("name", "kind"), [("piano", "music"), ("a/my-piano", "music"), ("speech", "speech"), ("my_voice", "speech")]
 )
 def test_a_bundles_name_says_what_it_is_of(name, kind):
-    assert own.kind_of(name) == kind
+    assert own.kind_of(name, pitches=False) == own.kind_of(name, pitches=True) == kind
 
 
 @pytest.mark.parametrize("name", ["tiny", "speech-and-piano"])
-def test_a_name_that_says_nothing_is_asked_about(name):
-    with pytest.raises(InputError, match="give --data FOLDER=speech or"):
-        own.kind_of(name)
+def test_where_a_name_does_not_tell_its_ears_do(name):
+    assert own.kind_of(name, pitches=True) == "music"
+    assert own.kind_of(name, pitches=False) == "speech"
 
 
 def test_a_note_has_its_pitch_and_decays():
