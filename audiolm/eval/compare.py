@@ -170,7 +170,7 @@ def _estimate(found: Mapping[str, Any]) -> Estimate | None:
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     """What is different between two reports; ``before`` is called A, ``after`` B."""
-    one, other = before["sections"], after["sections"]
+    one, other = (_measured(report["sections"]) for report in (before, after))
     common = [name for name in one if name in other]
     a = {key: leaf for name in common for key, leaf in leaves(one[name]["figures"], name)}
     b = {key: leaf for name in common for key, leaf in leaves(other[name]["figures"], name)}
@@ -178,6 +178,8 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
         "A": [name for name in one if name not in other] + [key for key in a if key not in b],
         "B": [name for name in other if name not in one] + [key for key in b if key not in a],
     }
+    for name, report in (("A", before), ("B", after)):
+        only[name] += _failed(report["sections"])
     both = [(key, a[key], b[key]) for key in a if key in b]
     moves, texts = list[Move](), list[tuple[str, Any, Any]]()
     for key, x, y in both:
@@ -186,6 +188,16 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
         elif x != y:
             texts.append((key, _told(x), _told(y)))
     return Comparison(differences(before, after, common), only, moves, texts, goals(one, other, common))
+
+
+def _measured(sections: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: section for name, section in sections.items() if not section.get("failed")}
+
+
+def _failed(sections: Mapping[str, Any]) -> list[str]:
+    """What a report could not measure, which is as good as lacking it, and why."""
+    failed = {name: section["failed"] for name, section in sections.items() if section.get("failed")}
+    return [f"{name}, which could not be measured: {why}" for name, why in failed.items()]
 
 
 def _told(leaf: Leaf) -> str:
@@ -203,9 +215,10 @@ def move(where: str, before: Estimate | float, after: Estimate | float) -> Move:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], common: list[str]) -> list[tuple[str, Any, Any]]:
-    """Bundle, versions, and each common section's settings where they are not the same; None is what one lacks."""
+    """Bundle, versions, machine and each common section's settings, where not the same; None is what one lacks."""
     found = [("bundle", before.get("bundle"), after.get("bundle"))]
     found += _pairs("version of ", before.get("versions"), after.get("versions"))
+    found += _pairs("machine, ", before.get("machine"), after.get("machine"))
     for name in common:
         settings = [report["sections"][name].get("settings") for report in (before, after)]
         found += _pairs(f"{name}: ", *settings)

@@ -20,7 +20,21 @@ from audiolm.errors import InputError
 from audiolm.eval.stats import Estimate, number
 
 JSON_NAME, TEXT_NAME = "report.json", "report.md"
-ORDER = ("reconstruction", "semantic", "likelihood", "swuggy", "sblimp", "continuation", "drift", "engines", "plots")
+ORDER = (
+    "reconstruction",
+    "semantic",
+    "abx",
+    "kept",
+    "likelihood",
+    "swuggy",
+    "sblimp",
+    "continuation",
+    "hierarchy",
+    "diversity",
+    "drift",
+    "engines",
+    "plots",
+)
 BEGIN, END = "<!-- audiolm eval: begin -->", "<!-- audiolm eval: end -->"
 LIBRARIES = ("torch", "numpy", "soundfile", "pesq", "pystoi", "resemblyzer", "pocketsphinx")
 Cell = str | float | int | Estimate | None
@@ -252,11 +266,20 @@ def markdown(report: dict[str, Any], level: int = 2) -> str:
     lines = [f"{'#' * level} Measured by audiolm eval", ""]
     commands = dict.fromkeys(f"`{each['command']}`" for each in report["sections"].values() if each.get("command"))
     if commands:
-        lines += [f"By {', '.join(commands)}. Intervals are 95 %, by bootstrap.", ""]
+        lines += [f"By {', '.join(commands)}.{_on(report)} Intervals are 95 %, by bootstrap.", ""]
     lines += goal_lines(report["sections"])
     for section in report["sections"].values():
         lines += [f"{'#' * (level + 1)} {section['title']}", "", *section_lines(section)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _on(report: Mapping[str, Any]) -> str:
+    """The machine and the day, where the report has them."""
+    dates = sorted({each["made"]["date"] for each in report["sections"].values() if each.get("made")})
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}" if dates else ""
+    found = report.get("machine", {})
+    where = f" On {found['cores']} cores of {found['processor']}" if {"cores", "processor"} <= set(found) else ""
+    return f"{where}, {days}." if where and days else ""
 
 
 def goal_lines(sections: Mapping[str, Any]) -> list[str]:

@@ -161,3 +161,15 @@ def test_figures_of_any_shape_are_walked(figures):
     assert not compare.compare(before, before).texts
     other = {"sections": {"s": {"figures": {"x": 1.0}}}}
     assert compare.lines(compare.compare(before, other))
+
+
+def test_what_failed_is_as_good_as_lacking_and_another_machine_is_told(tmp_path):
+    made(tmp_path / "a")
+    made(tmp_path / "b")
+    report.add(tmp_path / "a", Section("drift", "Drift", figures={"x": 1.0}), bundle="piano@1")
+    report.add(tmp_path / "b", Section("drift", "Drift", failed="too short"), bundle="piano@1")
+    path = tmp_path / "b" / "report.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "machine": {"processor": "abacus"}}))
+    both = found(tmp_path / "a", tmp_path / "b")
+    assert both.only == {"A": ["drift"], "B": ["drift, which could not be measured: too short"]}
+    assert ("machine, processor", "abacus") in [(what, y) for what, _, y in both.different]
