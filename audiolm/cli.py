@@ -18,6 +18,7 @@ from audiolm.commands.engines import engines, export
 from audiolm.commands.every import every
 from audiolm.commands.listen import compare, heard, listen
 from audiolm.commands.pairs import sblimp, swuggy
+from audiolm.commands.reconstruction import reconstruction
 from audiolm.commands.reports import card, join, page
 from audiolm.commands.time import diversity, hierarchy, remake
 from audiolm.commands.train import train_app
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 eval_app.command("all")(every)
+eval_app.command()(reconstruction)
 eval_app.command()(swuggy)
 eval_app.command()(sblimp)
 eval_app.command()(engines)

@@ -1,4 +1,4 @@
-"""What the codec keeps: distances between recordings and their reconstructions by bit rate, beside Opus.
+"""What the codec keeps: distances between recordings and their reconstructions by bit rate, beside other codecs.
 
 Each system (a number of levels, a rate of Opus) gets the same crops. A lag that is not declared is found from all crops
 together and taken out before anything is compared. Where PESQ finds no utterance in a crop, in whichever system, the
@@ -14,14 +14,14 @@ import torch
 
 from audiolm.codec import SoundStream
 from audiolm.eval.clips import Held, excerpts, whole
+from audiolm.eval.codecs import OPUS_RATES, Peer, opus_peer
 from audiolm.eval.distances import MEASURES, aligned, common_lag
-from audiolm.eval.opus import opus
 from audiolm.eval.report import Cell, Goal, Progress, Section, quiet
 from audiolm.eval.stats import Estimate, estimate
 from audiolm.train.data import RATE, TICK, Corpus
 from audiolm.train.shards import Array
 
-LEVELS, OPUS_RATES = (4, 6, 8, 12), (6000, 12000)
+LEVELS = (4, 6, 8, 12)
 MOST_LAG = 960  # 60 ms: beyond any delay a decoder may declare
 CHUNK = 30 * RATE
 MOST_CLIPS = 120
@@ -98,10 +98,11 @@ def reconstruction(
     seed: int = 0,
     levels: Sequence[int] = LEVELS,
     opus_rates: Sequence[int] = OPUS_RATES,
+    beside: Sequence[Peer] = (),
     measures: Sequence[str] = tuple(MEASURES),
     progress: Progress = quiet,
 ) -> Section:
-    """The section ``reconstruction`` of the report, corpus by corpus.
+    """The section ``reconstruction`` of the report, corpus by corpus; ``beside`` are codecs other than Opus.
 
     Raises:
         InputError: a corpus has no usable sound, or a library of the extra ``eval`` is not there.
@@ -111,9 +112,10 @@ def reconstruction(
         sounds = excerpts(data.corpus, clips, seconds, seed)
         progress(f"{data.name}: {len(sounds)} crops, codec")
         systems = _codec_systems(codec, sounds, levels, measures)
-        for rate in opus_rates:
-            progress(f"{data.name}: Opus at {rate / 1000:g} kbit/s")
-            systems[f"Opus {rate / 1000:g}"] = _opus_system(sounds, rate, measures)
+        for peer in (opus_peer(opus_rates), *beside):
+            for rate in peer.rates:
+                progress(f"{data.name}: {peer.name} at {rate / 1000:g} kbit/s")
+                systems[f"{peer.name} {rate / 1000:g}"] = _peer_system(peer, sounds, rate, measures)
         left_out = _without_utterance(systems)
         _write(section, data, systems, perplexity(codec, data.corpus), left_out)
     return section
@@ -132,8 +134,8 @@ def _codec_systems(
     return systems
 
 
-def _opus_system(sounds: Sequence[Array], rate: int, measures: Sequence[str]) -> dict[str, Any]:
-    made = [opus(sound, rate) for sound in sounds]
+def _peer_system(peer: Peer, sounds: Sequence[Array], rate: int, measures: Sequence[str]) -> dict[str, Any]:
+    made = [peer.code(sound, rate) for sound in sounds]
     values, lag = measure([(sound, row[0]) for sound, row in zip(sounds, made, strict=True)], measures)
     return {"rate": float(np.mean([row[1] for row in made])), "lag": lag, "values": values}
 

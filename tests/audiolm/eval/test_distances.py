@@ -71,3 +71,9 @@ def test_aligned_sounds_fit(lag):
     real, moved = aligned(SPEECH, made, lag)
     assert len(real) == len(moved) >= len(SPEECH) - abs(lag)
     assert np.array_equal(real, moved)
+
+
+@pytest.mark.parametrize("sizes", [(256,), (512, 1024, 2048)])
+def test_half_as_loud_is_half_the_convergence_and_the_logarithm_of_two_at_every_size(sizes):
+    loud = NOISE.astype(np.float32)
+    assert stft_distance(loud, 0.5 * loud, sizes) == pytest.approx(0.5 + np.log(2), abs=1e-3)

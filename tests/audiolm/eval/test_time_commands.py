@@ -10,6 +10,7 @@ import pytest
 from audiolm.cli import eval_app
 from audiolm.errors import InputError
 from audiolm.eval import report as reports
+from audiolm.eval.codecs import Peer
 from audiolm.eval.drift import drift_section
 from audiolm.eval.hierarchy import hierarchy
 
@@ -40,6 +41,29 @@ def test_both_are_measured_into_one_report(tiny_bundle, music_folder, tmp_path, 
         "audiolm eval diversity tiny --data music_dev=music --prompts 2 --seeds 2 --heard 0.4 --seconds 0.4 "
         "--engine torch --seed 0"
     )
+
+
+def test_reconstruction_has_its_picture_and_the_codecs_beside(tiny_bundle, music_folder, tmp_path, monkeypatch):
+    extra = pytest.importorskip("pesq"), pytest.importorskip("pystoi")
+    assert all(extra)
+    monkeypatch.setattr(
+        "audiolm.eval.codecs.peer", lambda item: Peer("Copy", [8000], lambda sound, rate: (sound, rate))
+    )
+    said = call(
+        "reconstruction", tiny_bundle, "--data", music_folder, "--clips", 1, "--seconds", 1, "--beside",
+        f"copy={tmp_path / 'copies'}", "--out", tmp_path,
+    )  # fmt: skip
+    assert "| Copy 8 | 8.0 |" in said
+    assert (tmp_path / "reconstruction.png").exists()
+    section = json.loads((tmp_path / "report.json").read_text())["sections"]["reconstruction"]
+    assert section["plots"] == ["reconstruction.png"]
+    assert section["settings"]["beside"] == ["copy=copies"]
+    systems = section["figures"]["music_dev"]["systems"]
+    assert [name for name in systems if name.startswith("Opus")] == ["Opus 6", "Opus 12", "Opus 24"]
+    copied = systems["Copy 8"]
+    assert (copied["lag"], copied["log_mel"]["mean"], copied["stft"]["mean"]) == (0, 0, 0)
+    assert copied["si_sdr"]["mean"] > 100
+    assert copied["stoi"]["mean"] == pytest.approx(1, abs=1e-4)
 
 
 def test_free_running_is_written_again_from_the_report(tmp_path):
