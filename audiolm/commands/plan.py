@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiolm.commands.bench import Bench
+from audiolm.commands.reconstruction import take_reconstruction
 from audiolm.eval.cli import (
     take_continuation,
     take_drift,
     take_likelihood,
     take_plots,
-    take_reconstruction,
     take_semantic,
 )
 

@@ -2,7 +2,7 @@
 
 ::
 
-    audiolm eval reconstruction speech --data data/dev=speech         # one measure
+    audiolm eval semantic speech --data data/dev=speech               # one measure
     audiolm eval likelihood piano                                     # on the small set of our own
 
 ``OUT/report.json`` holds every figure, ``OUT/report.md`` its text. Every measure at once is ``audiolm eval all``
@@ -18,7 +18,6 @@ from audiolm.commands.bench import (
     OUT,
     Bench,
     BundleName,
-    Clips,
     Crops,
     Data,
     Heard,
@@ -45,16 +44,6 @@ eval_app = typer.Typer(
     rich_markup_mode=None,
     help="Measure a bundle on held-out sound: one report, in text and JSON. Needs the extra eval.",
 )
-
-
-def take_reconstruction(bench: Bench, clips: int, seconds: float, *, again: bool = True) -> None:
-    """Put the section `reconstruction` into the report."""
-    from audiolm.eval.reconstruction import reconstruction
-
-    def make(**settings: Any) -> "Section":
-        return reconstruction(bench.model.parts.codec, bench.held, **settings)
-
-    bench.measure("reconstruction", make, again=again, clips=clips, seconds=seconds)
 
 
 def take_likelihood(bench: Bench, crops: int, minutes: float, train_tokens: Path | None, *, again: bool = True) -> None:
@@ -134,23 +123,6 @@ def take_plots(
 
     given = {"examples": examples, "heard": heard, "seconds": seconds, "logs": names, "engine": player.engine}
     bench.measure("plots", make, again=again, **given)
-
-
-@eval_app.command()
-def reconstruction(
-    bundle: BundleName,
-    data: Data = None,
-    *,
-    clips: Clips = 16,
-    seconds: Seconds = 6.0,
-    out: Out = OUT,
-    seed: Seed = 0,
-    threads: Threads = 1,
-) -> None:
-    """Codec: PESQ-WB, STOI, SI-SDR, log-mel and STFT distance by bit rate beside Opus, and codebook use."""
-    bench = Bench.open(bundle, data, out, seed, threads)
-    take_reconstruction(bench, clips, seconds)
-    bench.summary()
 
 
 @eval_app.command()
