@@ -14,6 +14,7 @@ import sys
 
 import typer
 
+from audiolm.commands.abx import abx
 from audiolm.commands.engines import engines, export
 from audiolm.commands.every import every
 from audiolm.commands.listen import compare, heard, listen
@@ -38,6 +39,7 @@ eval_app.command("all")(every)
 eval_app.command()(reconstruction)
 eval_app.command()(swuggy)
 eval_app.command()(sblimp)
+eval_app.command()(abx)
 eval_app.command()(engines)
 eval_app.command()(listen)
 eval_app.command()(heard)

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from audiolm.errors import InputError
-from audiolm.eval.abx import Item, abx_error, across_cases, dtw, frames_of, triphones, within_cases
+from audiolm.eval.abx import (
+    Item,
+    abx_error,
+    across_cases,
+    averaged,
+    dtw,
+    frames_of,
+    some_cases,
+    triphones,
+    within_cases,
+    without,
+)
 from audiolm.eval.phones import Phone
 
 RATE = 100.0
@@ -116,3 +127,120 @@ def test_nothing_to_compare_is_an_error():
         abx_error(features, RATE, items, [])
     with pytest.raises(InputError, match="one/AA0 has no features"):
         abx_error({}, RATE, items, across_cases(items))
+
+
+def plain_unequal_dtw(x, y):
+    """The textbook's recursion on tokens: the cheapest path, the shortest of equal ones where diagonals go first."""
+    best = {(0, 0): (0.0, 0)}
+    for i in range(1, len(x) + 1):
+        for j in range(1, len(y) + 1):
+            ways = [best[p] for p in ((i - 1, j - 1), (i, j - 1), (i - 1, j)) if p in best]
+            cost, length = min(ways, key=lambda way: way[0])
+            best[i, j] = (cost + float(x[i - 1] != y[j - 1]), length + 1)
+    cost, length = best[len(x), len(y)]
+    return cost / length
+
+
+def brute_force(items, features, rate, *, across):
+    """The definition, written out over all triples: it shares nothing with what is tested but the frames of an item."""
+
+    def distance(i, j):
+        x, y = (frames_of(items[k], features[items[k].clip], rate) for k in sorted((i, j)))
+        if np.issubdtype(x.dtype, np.integer):
+            return plain_unequal_dtw(x, y)
+        return plain_dtw(*(z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y)))
+
+    numbers, cells = range(len(items)), {}
+    known = {(i, j): distance(i, j) for i in numbers for j in numbers if i <= j}
+    for a in numbers:
+        for b in numbers:
+            for x in numbers:
+                one, two, three = items[a], items[b], items[x]
+                same = one.context == two.context == three.context and one.speaker == two.speaker
+                if not same or one.phone == two.phone or three.phone != one.phone or x == a:
+                    continue
+                if (three.speaker != one.speaker) != across:
+                    continue
+                to_a, to_b = known[min(a, x), max(a, x)], known[min(b, x), max(b, x)]
+                key = (one.phone, two.phone, one.speaker, three.speaker, one.context)
+                cells.setdefault(key, []).append(1.0 if to_b < to_a else 0.5 if to_b == to_a else 0.0)
+    levels = {key: np.mean(values) for key, values in cells.items()}
+    for size in (3, 2):  # contexts and speakers of X together, then speakers of A
+        grouped = {}
+        for key, value in levels.items():
+            grouped.setdefault(key[:size], []).append(value)
+        levels = {key: np.mean(values) for key, values in grouped.items()}
+    return np.mean(list(levels.values()))
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_the_error_equals_the_definition_counted_triple_by_triple(tokens):
+    rng, items, features = np.random.default_rng(3), [], {}
+    for k in range(70):
+        phone, speaker = int(rng.integers(3)), int(rng.integers(3))
+        frames = int(rng.integers(2, 6))
+        x = np.eye(5)[phone] + 0.3 * np.eye(5)[3] * speaker + 0.7 * rng.standard_normal((frames, 5))
+        features[f"c{k}"] = x.argmax(1) if tokens else x.astype(np.float32)
+        context = ("B", "T") if rng.random() < 0.6 else ("K", "T")
+        items.append(Item(f"c{k}", f"s{speaker}", context, f"P{phone}", 0.0, frames / RATE))
+    for make, across in ((within_cases, False), (across_cases, True)):
+        found = abx_error(features, RATE, items, make(items, most=100)).error
+        assert found == pytest.approx(brute_force(items, features, RATE, across=across), abs=1e-6)
+        assert 0.05 < found < 0.5
+
+
+def test_tokens_that_are_the_phone_err_never_and_one_token_errs_half_the_time():
+    items, features = spoken()
+    phones = {item.clip: list(DIRECTIONS).index(item.phone) for item in items}
+    tokens = {clip: np.full(len(x), phones[clip]) for clip, x in features.items()}
+    for cases in (within_cases(items), across_cases(items)):
+        assert abx_error(tokens, RATE, items, cases).error == 0
+        assert abx_error({clip: 0 * x for clip, x in tokens.items()}, RATE, items, cases).error == 0.5
+        one_hot = {clip: np.eye(3)[x] for clip, x in tokens.items()}
+        assert abx_error(one_hot, RATE, items, cases).error == 0
+
+
+def test_a_null_frame_is_far_from_every_other_and_like_another():
+    items, features = spoken(times=2)
+    null = {item.clip: 0 * features[item.clip] if item.phone == "AA" else features[item.clip] for item in items}
+    assert abx_error(null, RATE, items, within_cases(items)).error == 0
+
+
+def test_x_is_of_a_few_other_speakers():
+    items, _ = spoken(speakers=[f"s{i}" for i in range(8)], times=1)
+    assert len(across_cases(items, speakers=None)) == 8 * 3 * 2 * 7
+    cases = across_cases(items, speakers=5)
+    assert len(cases) == 8 * 3 * 2 * 5
+    assert cases == across_cases(items, speakers=5)
+
+
+def test_cases_are_drawn_and_lost_items_leave_them():
+    items, _ = spoken(times=2)
+    cases = within_cases(items)
+    assert some_cases(cases, None) == some_cases(cases, 100) == cases
+    assert len(some_cases(cases, 5)) == 5
+    assert some_cases(cases, 5) == [case for case in cases if case in some_cases(cases, 5)]
+    assert without(cases, set()) == cases
+    lost = cases[0].a[0]  # of two; the other has nothing to be held against
+    left = without(cases, {lost})
+    assert all(lost not in case.a + case.b + case.x for case in left)
+    assert len(left) == len(cases) - 2
+    assert without(cases, set(range(len(items)))) == []
+
+
+def test_the_mean_is_over_contexts_then_speakers_then_phones_with_an_interval():
+    items, _ = spoken()
+    cases = across_cases(items)
+    errors = np.array([0.4 if set(case.phones) == {"AA", "IY"} else 0.1 for case in cases])
+    score = averaged(cases, errors)
+    assert score.error == pytest.approx(0.2)
+    assert score.pairs == 3
+    assert score.low == pytest.approx(0.1)
+    assert score.high == pytest.approx(0.4)
+    assert str(score.percent) == "20.00 (10.00 to 40.00)"
+
+
+def test_decimal_onsets_count_as_written():
+    x = np.arange(60)[:, None]
+    item = Item("a", "a", ("B", "T"), "AA", 0.145, 0.345)  # times 100 each is a hair beside its half
+    assert frames_of(item, x, 100)[[0, -1], 0].tolist() == [14, 34]

@@ -1,0 +1,141 @@
+"""The commands ``audiolm eval abx`` and ``audiolm eval kept``, and what ``eval all`` takes of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audiolm.commands.bench import OUT, Bench, BundleName, Manifest, Out, Seed, Threads, Where, say
+from audiolm.errors import InputError
+
+if TYPE_CHECKING:
+    from audiolm.eval.items import Spoken
+    from audiolm.eval.report import Section
+
+Sounds = Annotated[
+    Path | None,
+    typer.Option("--data", help="folder of sounds with item files, as phonetic/ of ZeroSpeech 2021; else espeak-ng"),
+]
+Items = Annotated[Path | None, typer.Option(help="an item file for the sounds under --data; else those beside them")]
+Corpora = Annotated[
+    list[str] | None, typer.Option("--corpus", help="prepared corpus, FOLDER=speech, for --manifest; may be repeated")
+]
+Held = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="held-out corpus folder, or FOLDER=speech, FOLDER=music; may be repeated"),
+]
+Cells = Annotated[int, typer.Option("--cells", min=0, help="ABX cases a side, drawn by the seed; 0: all")]
+Crops = Annotated[int, typer.Option("--clips", min=2, help="crops a corpus that are rebuilt")]
+WriteItems = Annotated[Path | None, typer.Option("--write-items", help="write the items found into an item file")]
+Fast = Annotated[bool, typer.Option("--fastabx", help="fastabx beside, where it is installed (Python 3.12)")]
+CELLS, CLIPS = 5000, 16
+
+
+def abx(
+    bundle: BundleName,
+    *,
+    data: Sounds = None,
+    items: Items = None,
+    corpus: Corpora = None,
+    manifest: Manifest = None,
+    where: Where = None,
+    cells: Cells = CELLS,
+    write_items: WriteItems = None,
+    fastabx: Fast = False,
+    out: Out = OUT,
+    seed: Seed = 0,
+    threads: Threads = 1,
+) -> None:
+    """Phones: ABX error of tokens, of every layer, of MFCC and of the codec; within and across speakers."""
+    if manifest is not None and not corpus:
+        raise InputError("--manifest says what a corpus says; give the corpus, --corpus FOLDER=speech")
+    if items is not None and data is None:
+        raise InputError("--items names sounds; give their folder with --data")
+    bench = Bench.open(bundle, corpus or [], out, seed, threads)
+    rows = where or []
+    take_abx(
+        bench, data=data, items=items, manifest=manifest, where=rows, cells=cells, write=write_items, fastabx=fastabx
+    )
+    bench.summary()
+
+
+def take_abx(
+    bench: Bench,
+    *,
+    again: bool = True,
+    data: Path | None = None,
+    items: Path | None = None,
+    manifest: Path | None = None,
+    where: Sequence[str] = (),
+    cells: int = CELLS,
+    texts: int = 0,
+    write: Path | None = None,
+    fastabx: bool = False,
+) -> None:
+    """Measure the section ``abx``.
+
+    Items come from ``data``, or from ``manifest`` and the bench's corpora of speech, or else from espeak-ng; of the
+    latter ``texts`` a voice and take, if not 0. A bundle for music is not measured unless sound is given.
+    """
+    if data is None and manifest is None and not speaks(bench):
+        say("abx: left out, since the bundle is for music")
+        return
+
+    def make(*, seed: int, progress: Any, cells: int, fastabx: bool, **_: Any) -> "Section":
+        from audiolm.eval.items import from_files, write_items
+        from audiolm.eval.layers import abx_plot, abx_section, sweep
+
+        spoken = from_files(data, items) if data is not None else _spoken(bench, manifest, where, texts)
+        if write is not None:
+            write_items(write, [item for each in spoken for item in each.items])
+        counted = {"cells": cells or None, "fastabx": fastabx, "seed": seed, "progress": progress}
+        found = [sweep(bench.model.parts, each, **counted) for each in spoken]
+
+        def plot(figures: Any) -> str:
+            bench.out.mkdir(parents=True, exist_ok=True)
+            abx_plot(figures, bench.out / "abx.png")
+            return "abx.png"
+
+        return abx_section(bench.model.parts, found, plot)
+
+    settings = {
+        "folder": "" if data is None else data.name,
+        "items": "" if items is None else items.name,
+        "manifest": "" if manifest is None else manifest.name,
+        "where": list(where),
+    }
+    bench.measure("abx", make, again=again, cells=cells, texts=texts, fastabx=fastabx, **settings)
+
+
+def speaks(bench: Bench) -> bool:
+    """Whether there is speech to measure: a corpus of it, or, with no corpus, a bundle that hears no pitches."""
+    kinds = {each.kind for each in bench.held}
+    return "speech" in kinds if kinds else not bench.model.parts.tokenizer.config.pitches
+
+
+def _spoken(bench: Bench, manifest: Path | None, where: Sequence[str], texts: int = 0) -> "list[Spoken]":
+    """Items by alignment where a manifest has the texts, else our own."""
+    from audiolm.eval.items import from_corpus
+
+    if manifest is None:
+        return [own_items(bench.out, texts)]
+    rows = dict(item.partition("=")[::2] for item in where)
+    speech = [each for each in bench.held if each.kind == "speech"]
+    if not speech:
+        raise InputError("--manifest says what speech says, and no corpus is speech; give --corpus FOLDER=speech")
+    return [from_corpus(each, manifest, rows, say) for each in speech]
+
+
+def own_items(out: Path, texts: int = 0) -> "Spoken":
+    """Our own set, made once beside the report; of ``texts`` texts a voice and take, if not 0."""
+    from dataclasses import replace
+
+    from audiolm.eval.items import from_files
+    from audiolm.eval.spoken_items import DONE, VERSION, speak_items
+
+    folder = out / (f"spoken-items-{VERSION}-{texts}" if texts else f"spoken-items-{VERSION}")
+    if not (folder / DONE).exists():
+        speak_items(folder, most=texts or None, progress=say)
+    how = "A set of our own, spoken by espeak-ng, which gives the times; see docs/evaluation.md."
+    return replace(from_files(folder)[0], how=how, made=True)
