@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import cpu_count
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="little of each: a first lo
 Only = Annotated[str | None, typer.Option("--steps", help="only these measures, with commas between")]
 Jobs = Annotated[int, typer.Option(min=0, help="processes that measure; 0: two with --quick on two cores, else one")]
 Again = Annotated[bool, typer.Option("--again", help="measure what is in the report already, too")]
+Zero = Annotated[Path | None, typer.Option(help="folder of ZeroSpeech 2021, for swuggy and sblimp")]
 MOST_JOBS = 2
 
 
@@ -46,6 +48,7 @@ def every(
     train_tokens: TrainTokens = None,
     manifest: Manifest = None,
     where: Where = None,
+    zerospeech: Zero = None,
     log: Logs = None,
     jobs: Jobs = 0,
     again: Again = False,
@@ -61,7 +64,13 @@ def every(
     fitting = [step for step in chosen if _held(bench, step)]
     if not fitting:
         raise InputError(f"none of {', '.join(step.name for step in chosen)} takes such sound; give other --data")
-    files = {"manifest": manifest, "where": where or [], "train_tokens": train_tokens, "logs": log or []}
+    files = {
+        "manifest": manifest,
+        "where": where or [],
+        "train_tokens": train_tokens,
+        "logs": log or [],
+        "zerospeech": zerospeech,
+    }
     job = Job(bench, plan, again, **files)  # type: ignore[arg-type]
     count = min(jobs or (min(MOST_JOBS, cpu_count() or 1) if quick else 1), len(fitting))
     found = _beside(context, job, fitting, count, start) if count > 1 else run(job, fitting, start)

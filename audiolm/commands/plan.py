@@ -4,11 +4,14 @@ A new measure is a line of :data:`STEPS`. Knows nothing of how steps are run; se
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from audiolm.commands.abx import CELLS, take_abx
 from audiolm.commands.bench import Bench
+from audiolm.commands.pairs import take_sblimp, take_swuggy
 from audiolm.commands.reconstruction import take_reconstruction
+from audiolm.commands.time import take_diversity, take_hierarchy
 from audiolm.eval.cli import (
     take_continuation,
     take_drift,
@@ -33,9 +36,19 @@ class Plan:
     seconds: float = 6.0
     minutes: int = 5
     examples: int = 3
+    pairs: int = 0
+    long_prompts: int = 6
+    long_seconds: float = 60.0
+    varied_prompts: int = 4
+    seeds: int = 4
+    texts: int = 0
+    cells: int = CELLS
 
 
-QUICK = Plan(clips=4, crops=4, token_minutes=2.0, prompts=4, heard=3.0, seconds=3.0, minutes=1, examples=2)
+QUICK = Plan(
+    clips=4, crops=4, token_minutes=2.0, prompts=4, heard=3.0, seconds=3.0, minutes=1, examples=2, pairs=60,
+    long_prompts=2, long_seconds=10.0, varied_prompts=2, seeds=2, texts=6, cells=1000,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,12 @@ class Job:
     where: list[str] = field(default_factory=list)
     train_tokens: Path | None = None
     logs: list[Path] = field(default_factory=list)
+    zerospeech: Path | None = None
+
+    @property
+    def bare(self) -> Bench:
+        """The bench without sound, for measures that bring their own."""
+        return replace(self.bench, held=[])
 
 
 @dataclass(frozen=True)
@@ -87,11 +106,42 @@ def _plots(job: Job) -> None:
     take_plots(job.bench, plan.examples, plan.heard, plan.seconds, job.logs, engine="auto", again=job.again)
 
 
+def _hierarchy(job: Job) -> None:
+    plan = job.plan
+    take_hierarchy(job.bench, plan.long_prompts, plan.heard, plan.long_seconds, again=job.again)
+
+
+def _diversity(job: Job) -> None:
+    plan = job.plan
+    many = plan.varied_prompts, plan.seeds
+    take_diversity(job.bench, *many, heard=plan.heard, seconds=plan.seconds, again=job.again)
+
+
+def _abx(job: Job) -> None:
+    """Of the corpora where their texts are given, else of a set that espeak-ng speaks."""
+    bench, plan = job.bare if job.manifest is None else job.bench, job.plan
+    how = {"cells": plan.cells, "texts": plan.texts}
+    take_abx(bench, manifest=job.manifest, where=job.where, **how, again=job.again)
+
+
+def _swuggy(job: Job) -> None:
+    take_swuggy(job.bare, job.zerospeech, pairs=job.plan.pairs, again=job.again)
+
+
+def _sblimp(job: Job) -> None:
+    take_sblimp(job.bare, job.zerospeech, pairs=job.plan.pairs, again=job.again)
+
+
 STEPS = (
     Step("continuation", BOTH, _continuation, 3),
-    Step("semantic", BOTH, _semantic, 2),
     Step("reconstruction", BOTH, _reconstruction, 2),
+    Step("hierarchy", BOTH, _hierarchy, 3),
+    Step("abx", (SPEECH,), _abx, 3),
+    Step("semantic", BOTH, _semantic, 2),
     Step("plots", BOTH, _plots, 2),
-    Step("likelihood", BOTH, _likelihood, 1),
+    Step("swuggy", (SPEECH,), _swuggy, 2),
+    Step("sblimp", (SPEECH,), _sblimp, 2),
+    Step("likelihood", BOTH, _likelihood, 2),
+    Step("diversity", BOTH, _diversity, 2),
     Step("drift", BOTH, _drift, 3),
 )

@@ -187,6 +187,6 @@ def _add(out: Array, start: float, sound: Array) -> None:
 
 def _music(folder: Path) -> None:
     made = pieces()
-    write_corpus(folder, ((f"{piece.name}.wav", _levelled(play(piece))) for piece in made))
+    write_corpus(folder, ((f"{piece.name}.wav", _levelled(play(piece, PIECE_SECONDS))) for piece in made))
     facts = {"pieces": [asdict(piece) for piece in made], "seconds": PIECE_SECONDS}
     (folder / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf8")
