@@ -120,8 +120,8 @@ def _diversity(job: Job) -> None:
 def _abx(job: Job) -> None:
     """Of the corpora where their texts are given, else of a set that espeak-ng speaks."""
     bench, plan = job.bare if job.manifest is None else job.bench, job.plan
-    how = {"cells": plan.cells, "texts": plan.texts}
-    take_abx(bench, manifest=job.manifest, where=job.where, **how, again=job.again)
+    known, cells, texts = job.manifest, plan.cells, plan.texts
+    take_abx(bench, manifest=known, where=job.where, cells=cells, texts=texts, again=job.again)
 
 
 def _swuggy(job: Job) -> None:
