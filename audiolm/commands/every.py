@@ -28,6 +28,7 @@ Name = Annotated[str | None, typer.Argument(metavar="BUNDLE", help="a shipped bu
 Named = Annotated[str | None, typer.Option("--bundle", help="the same, as an option")]
 Quick = Annotated[bool, typer.Option("--quick", help="little of each: a first look in five minutes on two cores")]
 Only = Annotated[str | None, typer.Option("--steps", help="only these measures, with commas between")]
+Without = Annotated[str | None, typer.Option(help="all but these measures, with commas between")]
 Jobs = Annotated[int, typer.Option(min=0, help="processes that measure; 0: two with --quick on two cores, else one")]
 Again = Annotated[bool, typer.Option("--again", help="measure what is in the report already, too")]
 Zero = Annotated[Path | None, typer.Option(help="folder of ZeroSpeech 2021, for swuggy and sblimp")]
@@ -42,6 +43,7 @@ def every(
     data: Data = None,
     quick: Quick = False,
     steps: Only = None,
+    without: Without = None,
     prompts: Annotated[int | None, typer.Option(min=1, help="prompts a corpus")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.2, help="of a continuation")] = None,
     minutes: Annotated[int | None, typer.Option(min=1, help="of free running")] = None,
@@ -57,7 +59,7 @@ def every(
     threads: Threads = 1,
 ) -> None:
     """Every measure, into one report and one page. Without --data on a small set of our own."""
-    start, chosen = time.monotonic(), _steps(steps)
+    start, chosen = time.monotonic(), _steps(steps, without)
     given = {"prompts": prompts, "seconds": seconds, "minutes": minutes}
     plan = replace(QUICK if quick else Plan(), **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     bench = Bench.open(_bundle(name, bundle), data, out, seed, threads)
@@ -83,11 +85,12 @@ def _bundle(name: str | None, bundle: str | None) -> str:
     return str(name or bundle)
 
 
-def _steps(names: str | None) -> list[Step]:
-    wanted, known = names.split(",") if names else [], [step.name for step in STEPS]
-    if wrong := [each for each in wanted if each not in known]:
+def _steps(names: str | None, without: str | None) -> list[Step]:
+    wanted, left = (each.split(",") if each else [] for each in (names, without))
+    known = [step.name for step in STEPS]
+    if wrong := [each for each in wanted + left if each not in known]:
         raise InputError(f"unknown measure {wrong[0]!r}; expected some of {', '.join(known)}")
-    return [step for step in STEPS if not wanted or step.name in wanted]
+    return [step for step in STEPS if (not wanted or step.name in wanted) and step.name not in left]
 
 
 def _held(bench: Bench, step: Step) -> bool:
@@ -149,7 +152,7 @@ def _beside(context: typer.Context, job: Job, steps: Sequence[Step], count: int,
 
 def _call(context: typer.Context, steps: Sequence[Step]) -> list[str]:
     """This command as it was given, for some of the steps."""
-    typed = {**context.params, "steps": ",".join(step.name for step in steps), "jobs": 1}
+    typed = {**context.params, "steps": ",".join(step.name for step in steps), "without": None, "jobs": 1}
     words = [sys.executable, "-m", "audiolm.cli", "eval", "all"]
     for parameter in context.command.params:
         value = typed.get(str(parameter.name))

@@ -12,15 +12,16 @@ from audiolm.errors import InputError
 
 Folder = Annotated[Path, typer.Argument(help="folder of a report")]
 Sounds = Annotated[bool, typer.Option("--sounds/--no-sounds", help="whether the page plays its sounds")]
+To = Annotated[Path | None, typer.Option(metavar="NAME", help="write NAME.html, NAME.md and NAME.json instead")]
 Sections = Annotated[list[str] | None, typer.Option("--section", help="only this one; may be repeated")]
 
 
-def page(report: Folder, *, sounds: Sounds = True) -> None:
-    """Make the page of a report again: REPORT/report.html."""
-    from audiolm.eval.page import write_page
+def page(report: Folder, *, sounds: Sounds = True, to: To = None) -> None:
+    """Make the page of a report again, REPORT/report.html; or, with --to, the three files of a report to keep."""
+    from audiolm.eval.page import publish, write_page
 
-    path = write_page(report, sounds=sounds)
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    made = [write_page(report, sounds=sounds)] if to is None else publish(report, to, sounds=sounds)
+    typer.echo("\n".join(f"{path}: {path.stat().st_size / 1e6:.2f} MB" for path in made))
 
 
 def join(

@@ -5,10 +5,12 @@ its looks stand in ``report.html``. Knows nothing of what a figure means.
 """
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from audiolm.eval.stats import number
 
 PAGE_NAME = "report.html"
 KINDS = {".png": "image/png", ".opus": "audio/ogg", ".ogg": "audio/ogg", ".flac": "audio/flac", ".wav": "audio/wav"}
+QUALITY = 70  # of a picture in WebP
 LEAD = (
     "Figures in brackets are 95 % intervals by bootstrap. What the measures mean and how to read them is in "
     "docs/evaluation.md."
@@ -35,16 +38,45 @@ def write_page(folder: str | Path, *, sounds: bool = True) -> Path:
     Raises:
         InputError: there is no report, a file that it names is missing, or the page cannot be written.
     """
-    root = Path(folder)
-    found = reports.read(root)
+    path = Path(folder) / PAGE_NAME
+    _write(path, html(_read(folder), Path(folder), sounds=sounds))
+    return path
+
+
+def publish(folder: str | Path, to: str | Path, *, sounds: bool = True) -> list[Path]:
+    """The report as ``TO.html``, ``TO.md`` and ``TO.json``, to be kept with a project: the text leaves plots out.
+
+    Raises:
+        InputError: as :func:`write_page`.
+    """
+    found, place = _read(folder), Path(to)
+    page = html(found, Path(folder), sounds=sounds)
+    bare = {name: {**section, "plots": []} for name, section in found["sections"].items()}
+    name = f"{place.name}.html"
+    head = f"# {_title(found)}\n\nWith plots and sounds: [{name}]({name}), to be opened in a browser."
+    text = f"{head}\n\n{reports.markdown({**found, 'sections': bare})}"
+    made = {".html": page, ".md": text, ".json": json.dumps(found, separators=(",", ":")) + "\n"}
+    return [_write(place.with_name(place.name + suffix), content) for suffix, content in made.items()]
+
+
+def _read(folder: str | Path) -> dict[str, Any]:
+    found = reports.read(folder)
     if not found["sections"]:
-        raise InputError(f"{root} holds no report; make one with `audiolm eval all`", path=str(root))
-    path = root / PAGE_NAME
+        raise InputError(f"{folder} holds no report; make one with `audiolm eval all`", path=str(folder))
+    return found
+
+
+def _write(path: Path, text: str) -> Path:
     try:
-        path.write_text(html(found, root, sounds=sounds), encoding="utf8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf8")
     except OSError as error:
         raise InputError(f"the page {path} cannot be written ({error.strerror}); give another --out") from error
     return path
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    return f"{str(report.get('bundle', '')).partition('@')[0]}: does it model sound?"
 
 
 def html(report: Mapping[str, Any], root: Path, *, sounds: bool = True) -> str:
@@ -55,7 +87,7 @@ def html(report: Mapping[str, Any], root: Path, *, sounds: bool = True) -> str:
     """
     sections: Mapping[str, Any] = report["sections"]
     parts = {
-        "title": escape(f"{str(report.get('bundle', '')).partition('@')[0]}: does it model sound?"),
+        "title": escape(_title(report)),
         "lead": escape(LEAD),
         "contents": "".join(
             f'<li><a href="#{escape(name)}">{escape(each["title"])}</a></li>' for name, each in sections.items()
@@ -149,15 +181,29 @@ def _player(sound: Mapping[str, Any], root: Path) -> str:
 
 
 def _data(path: Path) -> str:
-    """A file as a data URI."""
+    """A file as a data URI; a picture as WebP where that is smaller."""
     try:
-        data = path.read_bytes()
+        data, kind = path.read_bytes(), KINDS[path.suffix]
     except OSError as error:
         raise InputError(
             f"{path}, which the report names, cannot be read ({error.strerror}); measure again with --again",
             path=str(path),
         ) from error
-    return f"data:{KINDS[path.suffix]};base64,{base64.b64encode(data).decode('ascii')}"
+    if kind == "image/png" and len(smaller := _webp(data)) < len(data):
+        data, kind = smaller, "image/webp"
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _webp(data: bytes) -> bytes:
+    """A PNG as WebP, which makes a spectrogram a fifth as long; itself where Pillow is not there."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return data
+    file = BytesIO()
+    with Image.open(BytesIO(data)) as image:
+        image.convert("RGB").save(file, "WEBP", quality=QUALITY, method=6)
+    return file.getvalue()
 
 
 def _how(section: Mapping[str, Any]) -> str:

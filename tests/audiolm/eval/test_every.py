@@ -93,6 +93,7 @@ def test_the_bundle_is_given_once_and_steps_are_known(steps, tiny_bundle, music_
     with pytest.raises(InputError, match="unknown measure 'drif'; expected some of drift, plots"):
         call("all", tiny_bundle, "--steps", "drif", "--out", tmp_path)
     call("all", tiny_bundle, "--data", music_folder, "--steps", "plots", "--out", tmp_path)
+    call("all", tiny_bundle, "--data", music_folder, "--without", "drift", "--out", tmp_path)
     assert list(sections(tmp_path)) == ["plots"]
 
 
