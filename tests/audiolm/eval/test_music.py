@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from heard import RATE, notes
 
-from audiolm.eval.music import onset_density, onsets, pace_difference, pitch_agreement, pitch_classes
+from audiolm.eval.music import (
+    note_range,
+    onset_density,
+    onsets,
+    pace_difference,
+    pitch_agreement,
+    pitch_classes,
+    range_overlap,
+    rises,
+)
 
 SCALE = (60, 62, 64, 65, 67, 69, 71)
 
@@ -54,3 +63,36 @@ def test_pace_is_compared_in_octaves():
     assert pace_difference(4, 4) == 0
     assert pace_difference(8, 4) == pace_difference(4, 8) == pytest.approx(1, abs=0.06)
     assert np.isfinite(pace_difference(0, 4))
+
+
+@pytest.mark.parametrize(("low", "high"), [(48, 72), (60, 61), (57, 81), (64, 64)])
+def test_the_range_is_from_the_lowest_to_the_highest_note(low, high):
+    """Overtones, here two to each note, are not notes."""
+    sound = np.concatenate([notes((note,), 1, 1) for note in (low, high, low)])
+    assert note_range(sound) == (low, high)
+    assert note_range((0.1 * sound).astype(np.float32)) == (low, high)
+
+
+def test_two_tones_at_once_have_their_range():
+    time = np.arange(2 * RATE) / RATE
+    both = [np.sin(2 * np.pi * 440 * 2 ** ((note - 69) / 12) * time) for note in (57, 77)]
+    assert note_range((0.1 * sum(both)).astype(np.float32)) == (57, 77)
+
+
+def test_silence_has_no_range():
+    assert note_range(np.zeros(RATE, np.float32)) is None
+    assert note_range(np.zeros(0, np.float32)) is None
+
+
+def test_ranges_overlap_by_semitones():
+    assert range_overlap((60, 71), (60, 71)) == 1
+    assert range_overlap((60, 60), (60, 60)) == 1
+    assert range_overlap((60, 71), (66, 77)) == pytest.approx(6 / 18)
+    assert range_overlap((60, 62), (63, 70)) == range_overlap((60, 62), (72, 80)) == 0
+    assert range_overlap((60, 71), (60, 65)) == pytest.approx(0.5)
+    assert range_overlap(None, (60, 62)) == range_overlap((60, 62), None) == 0
+
+
+def test_the_spectrum_rises_where_a_note_begins():
+    rise = rises(notes((60,), 3, 1))
+    assert np.argmax(rise[80:120]) + 80 == pytest.approx(96, abs=4)  # windows of 64 ms reach the note at 1 s before it
