@@ -15,6 +15,7 @@ import sys
 import typer
 
 from audiolm.commands.abx import abx
+from audiolm.commands.continuation import continuation
 from audiolm.commands.engines import engines, export
 from audiolm.commands.every import every
 from audiolm.commands.listen import compare, heard, listen
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 eval_app.command("all")(every)
 eval_app.command()(reconstruction)
+eval_app.command()(continuation)
 eval_app.command()(swuggy)
 eval_app.command()(sblimp)
 eval_app.command()(abx)

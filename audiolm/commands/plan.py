@@ -9,11 +9,11 @@ from pathlib import Path
 
 from audiolm.commands.abx import CELLS, take_abx
 from audiolm.commands.bench import Bench
+from audiolm.commands.continuation import take_continuation
 from audiolm.commands.pairs import take_sblimp, take_swuggy
 from audiolm.commands.reconstruction import take_reconstruction
 from audiolm.commands.time import take_diversity, take_hierarchy
 from audiolm.eval.cli import (
-    take_continuation,
     take_drift,
     take_likelihood,
     take_plots,
@@ -82,7 +82,8 @@ class Step:
 
 def _continuation(job: Job) -> None:
     plan = job.plan
-    take_continuation(job.bench, plan.prompts, plan.heard, plan.seconds, again=job.again)
+    sizes = plan.prompts, plan.heard, plan.seconds
+    take_continuation(job.bench, *sizes, manifest=job.manifest, where=job.where, again=job.again)
 
 
 def _semantic(job: Job) -> None:

@@ -79,16 +79,6 @@ def take_semantic(bench: Bench, manifest: Path | None, where: list[str], *, agai
     bench.measure("semantic", make, again=again, manifest=name, where=where)
 
 
-def take_continuation(bench: Bench, prompts: int, heard: float, seconds: float, *, again: bool = True) -> None:
-    """Put the section `continuation` into the report."""
-    from audiolm.eval.continuation import continuation
-
-    def make(*, prompts: int, **settings: Any) -> "Section":
-        return continuation(bench.model, bench.held, count=prompts, **settings)
-
-    bench.measure("continuation", make, again=again, prompts=prompts, heard=heard, seconds=seconds)
-
-
 def take_drift(
     bench: Bench, minutes: int, heard: float, engine: str, *, dream: bool = False, again: bool = True
 ) -> None:
@@ -156,24 +146,6 @@ def likelihood(
     """Stages: held-out nats a token against a unigram and against no conditioning, and by level."""
     bench = Bench.open(bundle, data, out, 0, threads)
     take_likelihood(bench, crops, token_minutes, train_tokens)
-    bench.summary()
-
-
-@eval_app.command()
-def continuation(
-    bundle: BundleName,
-    data: Data = None,
-    *,
-    prompts: Prompts = 12,
-    heard: Heard = 6.0,
-    seconds: Seconds = 6.0,
-    out: Out = OUT,
-    seed: Seed = 0,
-    threads: Threads = 1,
-) -> None:
-    """Whether key and pace, or the speaker, are kept: against another's continuation, acoustic-only and the truth."""
-    bench = Bench.open(bundle, data, out, seed, threads)
-    take_continuation(bench, prompts, heard, seconds)
     bench.summary()
 
 
