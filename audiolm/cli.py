@@ -14,7 +14,7 @@ import sys
 
 import typer
 
-from audiolm.commands.abx import abx
+from audiolm.commands.abx import abx, kept
 from audiolm.commands.continuation import continuation
 from audiolm.commands.engines import engines, export
 from audiolm.commands.every import every
@@ -42,6 +42,7 @@ eval_app.command()(continuation)
 eval_app.command()(swuggy)
 eval_app.command()(sblimp)
 eval_app.command()(abx)
+eval_app.command()(kept)
 eval_app.command()(engines)
 eval_app.command()(listen)
 eval_app.command()(heard)

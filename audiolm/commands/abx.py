@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiolm.commands.bench import OUT, Bench, BundleName, Manifest, Out, Seed, Threads, Where, say
+from audiolm.commands.bench import OUT, Bench, BundleName, Manifest, Out, Seed, Threads, TokenMinutes, Where, say
 from audiolm.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Cells = Annotated[int, typer.Option("--cells", min=0, help="ABX cases a side, dr
 Crops = Annotated[int, typer.Option("--clips", min=2, help="crops a corpus that are rebuilt")]
 WriteItems = Annotated[Path | None, typer.Option("--write-items", help="write the items found into an item file")]
 Fast = Annotated[bool, typer.Option("--fastabx", help="fastabx beside, where it is installed (Python 3.12)")]
-CELLS, CLIPS = 5000, 16
+CELLS, CLIPS, MINUTES = 5000, 16, 30.0
 
 
 def abx(
@@ -105,7 +105,56 @@ def take_abx(
         "manifest": "" if manifest is None else manifest.name,
         "where": list(where),
     }
-    bench.measure("abx", make, again=again, cells=cells, texts=texts, fastabx=fastabx, **settings)
+    bench.measure("abx", make, again=again, cells=cells, own=str(texts or ""), fastabx=fastabx, **settings)
+
+
+def kept(
+    bundle: BundleName,
+    *,
+    data: Held = None,
+    manifest: Manifest = None,
+    where: Where = None,
+    clips: Crops = CLIPS,
+    cells: Cells = CELLS,
+    token_minutes: TokenMinutes = MINUTES,
+    out: Out = OUT,
+    seed: Seed = 0,
+    threads: Threads = 1,
+) -> None:
+    """What semantic and acoustic tokens keep: phones, the speaker, notes and onsets, and the sound."""
+    bench = Bench.open(bundle, data or [], out, seed, threads)
+    take_kept(bench, manifest=manifest, where=where or [], clips=clips, cells=cells, minutes=token_minutes)
+    bench.summary()
+
+
+def take_kept(
+    bench: Bench,
+    *,
+    again: bool = True,
+    manifest: Path | None = None,
+    where: Sequence[str] = (),
+    clips: int = CLIPS,
+    cells: int = CELLS,
+    minutes: float = MINUTES,
+    texts: int = 0,
+) -> None:
+    """Measure the section ``kept`` on the bench's corpora, or on what espeak-ng speaks.
+
+    Phones are those of ``manifest``, else of espeak-ng. A bundle for music is not measured without a corpus.
+    """
+    if not bench.held and not speaks(bench):
+        say("kept: left out, since the bundle is for music and no music is given")
+        return
+
+    def make(*, seed: int, progress: Any, clips: int, cells: int, token_minutes: float, **_: Any) -> "Section":
+        from audiolm.eval.kept import kept as measured
+
+        spoken = _spoken(bench, manifest, where, texts) if speaks(bench) else []
+        counted: dict[str, Any] = {"clips": clips, "cells": cells or None, "minutes": token_minutes}
+        return measured(bench.model.parts, bench.held, spoken, seed=seed, progress=progress, **counted)
+
+    settings = {"manifest": "" if manifest is None else manifest.name, "where": list(where), "own": str(texts or "")}
+    bench.measure("kept", make, again=again, clips=clips, cells=cells, token_minutes=minutes, **settings)
 
 
 def speaks(bench: Bench) -> bool:

@@ -4,7 +4,7 @@ Everything stands beside the same measure of the codec's tokens, since the coars
 are found by forced alignment where a manifest gives the text (:mod:`audiolm.eval.phones`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,14 @@ class Heard:
 
 
 @torch.inference_mode()
-def hear(parts: Parts, corpus: Corpus, minutes: float = MOST_MINUTES) -> Iterator[Heard]:
-    """Pieces of 4 s of every clip in turn, ``minutes`` of them spread over the corpus."""
+def hear(parts: Parts, corpus: Corpus, minutes: float = MOST_MINUTES, levels: int | None = COARSE) -> Iterator[Heard]:
+    """Pieces of 4 s of every clip in turn, ``minutes`` of them spread over the corpus; of all ``levels`` if None."""
     pieces = [(i, at) for i in range(len(corpus.names)) for at in range(0, int(corpus.index[i, 1]) - PIECE + 1, PIECE)]
     skip = max(1, round(len(pieces) * PIECE / RATE / 60 / minutes))
     for i, at in pieces[::skip]:
         audio = torch.from_numpy(corpus.clip(i)[at : at + PIECE])[None]
         tokens = parts.tokenizer(audio)[0]
-        codes = parts.codec.encoder(audio)[0, :, :COARSE]
+        codes = parts.codec.encoder(audio)[0, :, :levels]
         coarse = codes.reshape(audio.shape[1] // TICK, -1)[: len(tokens)]
         yield Heard(speaker_of(corpus, i), audio, tokens, coarse)
 
@@ -84,21 +84,33 @@ def phone_errors(parts: Parts, corpus: Corpus, items: list[Item], seed: int = 0)
 def speaker_information(pieces: list[Heard], semantic: int, acoustic: int) -> dict[str, float]:
     """How often a linear probe names the speaker of 4 s by the shares of tokens, and by chance; empty for one speaker.
 
-    Of each speaker's pieces the first half is learned from, so that no clip is on both sides but at the seam.
+    See :func:`speaker_probe`; ``semantic`` and ``acoustic`` are the sizes of the vocabularies.
     """
-    voices: dict[str, list[Heard]] = {}
-    for piece in pieces:
-        voices.setdefault(piece.who, []).append(piece)
-    voices = {who: mine for who, mine in voices.items() if len(mine) >= LEAST_PIECES}
+    tokens = {"semantic": [piece.semantic for piece in pieces], "coarse": [piece.coarse for piece in pieces]}
+    return speaker_probe([piece.who for piece in pieces], tokens, {"semantic": semantic, "coarse": acoustic})
+
+
+def speaker_probe(
+    who: Sequence[str], tokens: Mapping[str, Sequence[Tensor]], sizes: Mapping[str, int]
+) -> dict[str, float]:
+    """How often a linear probe names who speaks a piece, by each kind of ``tokens``, ``[ticks, ...]`` a piece.
+
+    Of each speaker's pieces the first half is learned from, so that no clip is on both sides but at the seam. Beside
+    the kinds stand ``chance`` and ``speakers``; empty where fewer than two have six pieces.
+    """
+    voices: dict[str, list[int]] = {}
+    for i, name in enumerate(who):
+        voices.setdefault(name, []).append(i)
+    voices = {name: mine for name, mine in voices.items() if len(mine) >= LEAST_PIECES}
     if len(voices) < 2:
         return {}
     sides = [
-        [(n, p) for n, v in enumerate(voices.values()) for p in (v[: len(v) // 2], v[len(v) // 2 :])[s]] for s in (0, 1)
+        [(n, i) for n, v in enumerate(voices.values()) for i in (v[: len(v) // 2], v[len(v) // 2 :])[s]] for s in (0, 1)
     ]
     labels = [torch.tensor([n for n, _ in side]) for side in sides]
     found = {"chance": float(torch.bincount(labels[1]).max() / len(labels[1])), "speakers": float(len(voices))}
-    for name, size in (("semantic", semantic), ("coarse", acoustic)):
-        bags = [torch.stack([probe.bags(getattr(p, name), size) for _, p in side]) for side in sides]
+    for name, rows in tokens.items():
+        bags = [torch.stack([probe.bags(rows[i], sizes[name]) for _, i in side]) for side in sides]
         found[name] = probe.probe_accuracy(bags[0], labels[0], bags[1], labels[1])
     return found
 
