@@ -173,7 +173,7 @@ def _spoken(bench: Bench, manifest: Path | None, where: Sequence[str], texts: in
     speech = [each for each in bench.held if each.kind == "speech"]
     if not speech:
         raise InputError("--manifest says what speech says, and no corpus is speech; give --corpus FOLDER=speech")
-    return [from_corpus(each, manifest, rows, say) for each in speech]
+    return [from_corpus(each, manifest, rows, say, bench.out) for each in speech]
 
 
 def own_items(out: Path, texts: int = 0) -> "Spoken":

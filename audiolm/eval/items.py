@@ -5,6 +5,8 @@ times in seconds, from the beginning of the phone before to the end of the phone
 without its suffix. Knows nothing of models; what the items are for is in :mod:`audiolm.eval.abx`.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import numpy as np
 from audiolm.errors import InputError
 from audiolm.eval.abx import Item, triphones
 from audiolm.eval.clips import Held, speaker_of
-from audiolm.eval.phones import align_corpus, english_texts
+from audiolm.eval.phones import Phone, align_corpus, english_texts, load_phones, save_phones
 from audiolm.eval.report import Progress, quiet
 
 Array = np.ndarray[Any, Any]
@@ -195,8 +197,11 @@ def from_corpus(
     manifest: str | Path,
     where: Mapping[str, str] | None = None,
     progress: Progress = quiet,
+    keep: Path | None = None,
 ) -> Spoken:
     """Items of a corpus whose texts a manifest gives, by forced alignment of the English ones.
+
+    What was aligned is kept in the folder ``keep``, if given, and taken from there when the same is asked again.
 
     Raises:
         InputError: the manifest cannot be read, pocketsphinx is not there, or nothing could be aligned.
@@ -204,8 +209,7 @@ def from_corpus(
     texts = english_texts(manifest, **(where or {}))
     at = {name: i for i, name in enumerate(held.corpus.names)}
     wanted = [name for name in held.corpus.names if texts.get(name)]
-    progress(f"{held.name}: phones of {len(wanted)} clips, by pocketsphinx")
-    phones = align_corpus(held.corpus, {name: texts[name] for name in wanted})
+    phones = _aligned(held, {name: texts[name] for name in wanted}, keep, progress)
     items = triphones(phones, lambda name: speaker_of(held.corpus, at[name]))
     if not items:
         raise InputError(
@@ -216,3 +220,19 @@ def from_corpus(
     faults = (f"{lost} of {len(wanted)} clips could not be aligned",) if lost else ()
     how = "Items by forced alignment of the texts with pocketsphinx."
     return Spoken(held.name, items, lambda name: held.corpus.clip(at[name]), how, faults)
+
+
+def _aligned(held: Held, texts: dict[str, str], keep: Path | None, progress: Progress) -> dict[str, list[Phone]]:
+    known = json.dumps([texts, held.corpus.names, held.corpus.index.tolist()])
+    path = None if keep is None else keep / f"phones-{hashlib.sha256(known.encode()).hexdigest()[:12]}.json"
+    if path is not None and path.exists():
+        return load_phones(path)
+    progress(f"{held.name}: phones of {len(texts)} clips, by pocketsphinx")
+    phones = align_corpus(held.corpus, texts)
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_phones(path, phones)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}); give another --out") from error
+    return phones

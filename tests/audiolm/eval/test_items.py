@@ -138,6 +138,28 @@ def test_a_corpus_gives_items_by_alignment(voices_held, monkeypatch, tmp_path):
         from_corpus(voices_held, manifest)
 
 
+def test_what_was_aligned_is_kept(voices_held, monkeypatch, tmp_path):
+    names, calls = voices_held.corpus.names, []
+    said = [Phone(name, i / 10, (i + 1) / 10) for i, name in enumerate(["K", "AE", "T"])]
+
+    def align(corpus, texts):
+        calls.append(len(texts))
+        return dict.fromkeys(texts, said)
+
+    monkeypatch.setattr(module, "align_corpus", align)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(["file,text,tier", *(f"{name},cat,A" for name in names)]))
+    first, again = (from_corpus(voices_held, manifest, {"tier": "A"}, keep=tmp_path / "out") for _ in range(2))
+    assert first.items == again.items
+    assert calls == [len(names)]
+    manifest.write_text("\n".join(["file,text,tier", *(f"{name},cats,A" for name in names)]))
+    from_corpus(voices_held, manifest, keep=tmp_path / "out")
+    assert len(calls) == 2
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        from_corpus(voices_held, manifest, keep=tmp_path / "file")
+
+
 def test_any_name_of_a_sound_finds_it(tmp_path):
     for name in ("one/a.wav", "two/b.wav"):
         (tmp_path / name).parent.mkdir()
