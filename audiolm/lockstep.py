@@ -3,8 +3,9 @@
 What :class:`audiolm.session.Session` does with runners and an engine, a session at a time, is done here for all slots
 of one device: who listens, who goes on, who stalls is two masks a tick. The results are the same: with the same number
 of slots, types and device each slot's tokens and sound are those of a Session of the same seed, to the bit, whatever
-its neighbours do. Sessions of modes ``continue``, ``duet`` and ``dream`` are served; sound comes through a door before
-(:class:`audiolm.door.Door`), and stages are of pattern ``depth``, without guidance.
+its neighbours do; only the watermark differs, in its rounding. Sessions of modes ``continue``, ``duet`` and ``dream``
+are served; sound comes through a door before (:class:`audiolm.door.Door`), and stages are of pattern ``depth``, without
+guidance.
 
 The bookkeeping rests on what a ``depth`` pattern makes true. After each tick the fine stage has taken all rows before
 the next tick; the coarse stage has taken those that the semantic tokens allow, two for each, L tokens behind; and
@@ -21,6 +22,7 @@ import torch
 
 from audiolm.compute.device import find_device
 from audiolm.compute.fused import Kernels
+from audiolm.compute.marks import Marks
 from audiolm.compute.placed import Placed, Types
 from audiolm.compute.tick import (
     COARSE,
@@ -80,6 +82,7 @@ class Lockstep:
         truncates: whether top-k and top-p may be asked for; default: whether the model's own sampling does.
         graphs: capture CUDA graphs.
         kernels: what replaces torch's operations; None: Triton's where they are.
+        watermark: whether what is generated is marked, see :mod:`audiolm.watermark`.
 
     Raises:
         EngineError: no such device, a model that cannot be stepped so, or numbers out of range.
@@ -96,6 +99,7 @@ class Lockstep:
         truncates: bool | None = None,
         graphs: bool = True,
         kernels: Kernels | None = None,
+        watermark: bool = True,
     ) -> None:
         _check(parts, slots, burst)
         self.parts, self.slots, self.burst = parts, slots, burst
@@ -104,6 +108,7 @@ class Lockstep:
         prepare_thread()
         with torch.inference_mode():
             self.program = TickProgram(placed, slots, burst=burst, truncates=self.truncates, graphs=graphs)
+            self._marks, self.watermark = Marks(slots, placed.device), watermark
         self._sampling = {name: [parts.sampling[name]] * slots for name in STAGES}
         self._open = np.zeros(slots, np.bool_)
         self._now, self._row, self._start = (np.zeros(slots, np.int64) for _ in range(3))
@@ -163,6 +168,7 @@ class Lockstep:
         """
         self._check_open(slot)
         self.program.reset(slot)
+        self._marks.reset(slot)
         for name, how in self.parts.sampling.items():
             if self._sampling[name][slot] != how:
                 self.set_sampling(slot, name, how)
@@ -228,11 +234,19 @@ class Lockstep:
             self._listen(audio, codes, semantic)
         self._catch_up(orders, rounds, forced)
         (program.go_on if rounds.any() else program.speak)()
+        self._pass_on(any_made=bool(made.any()))
         position, on = self._now * self.parts.tick, heard | made
         self._row += rounds
         self._now += on
         sound, tokens = program.read()
         return Ticked(sound, tokens, position, made.copy())
+
+    def _pass_on(self, *, any_made: bool) -> None:
+        """Mark what was generated, where it lies."""
+        orders = self.program.orders.there
+        on = orders[:, ON] != 0
+        marked = on & (orders[:, LISTENS] == 0) if any_made and self.watermark else None
+        self._marks.step(self.program.out.there[:, : self.parts.tick], on, marked)
 
     def _check_masks(self, heard: Mask, made: Mask) -> None:
         for name, mask in (("heard", heard), ("made", made)):
@@ -309,19 +323,17 @@ class Lockstep:
         self._check_open(slot)
         saved: dict[str, np.ndarray[Any, Any]] = {
             f"{part}.{key}": value
-            for part, state in self.program.states.items()
+            for part, state in self._states().items()
             for key, value in save_slot(state, slot).items()
         }
         for name in STAGES:
             how = self._sampling[name][slot]
             saved[f"sampling.{name}"] = np.array([how.temperature, how.top_k, how.top_p, how.guidance])
         clock = np.array([self._now[slot], self._row[slot], self._start[slot], self._count[slot]])
-        waiting = save_slot(self._waiting(), slot)["tokens"]
         return saved | {
             "clock": clock,
             "fed": self._fed[slot].copy(),
             "seed": self._seeds[slot : slot + 1].copy(),
-            "waiting": waiting,
         }
 
     @torch.inference_mode()
@@ -332,10 +344,9 @@ class Lockstep:
             EngineError: the snapshot is of another model or damaged, or the slot is not open.
         """
         self._check_open(slot)
-        states = {**self.program.states, "waiting": self._waiting()}
-        given = {part: below(saved, f"{part}.") for part in self.program.states}
+        states = self._states()
+        given = {part: below(saved, f"{part}.") for part in states}
         try:
-            given["waiting"] = {"tokens": saved["waiting"]}
             for part, state in states.items():
                 check_slot(state, slot, given[part])
             now, row, start, count = (int(value) for value in saved["clock"])
@@ -349,8 +360,8 @@ class Lockstep:
             self.set_sampling(slot, name, Sampling(temperature, int(top_k), top_p, guidance))
         self._now[slot], self._row[slot], self._start[slot], self._count[slot] = now, row, start, count
 
-    def _waiting(self) -> State:
-        return {"tokens": self.program.waiting}
+    def _states(self) -> dict[str, State]:
+        return {**self.program.states, "waiting": {"tokens": self.program.waiting}, "marks": self._marks.state}
 
 
 def _truncates(how: Sampling) -> bool:

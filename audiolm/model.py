@@ -39,17 +39,18 @@ class AudioLM:
         parts: the model.
         engine: what steps it: ``auto`` (the fastest that is installed), ``torch`` (the reference), ``onnx``,
             ``onnx-int8``, ``torch-int8`` or ``cuda``. Sounds of different engines are alike, not equal.
+        watermark: whether what its sessions generate is marked, see :mod:`audiolm.watermark`.
 
     Raises:
         ConfigError: there is no such engine here.
     """
 
-    def __init__(self, parts: Parts, engine: str = "auto") -> None:
-        self.parts, self.engine = parts, resolve(engine)
+    def __init__(self, parts: Parts, engine: str = "auto", *, watermark: bool = True) -> None:
+        self.parts, self.engine, self.watermark = parts, resolve(engine), watermark
         self._compute: Compute | None = None
 
     @classmethod
-    def load(cls, bundle: str | PathLike[str], engine: str = "auto") -> "AudioLM":
+    def load(cls, bundle: str | PathLike[str], engine: str = "auto", *, watermark: bool = True) -> "AudioLM":
         """Load a shipped bundle by name, or any by path.
 
         Raises:
@@ -57,7 +58,7 @@ class AudioLM:
             ConfigError: there is no such engine here.
         """
         chosen = resolve(engine)
-        return cls(load_bundle(str(bundle)), chosen)
+        return cls(load_bundle(str(bundle)), chosen, watermark=watermark)
 
     @property
     def sample_rate(self) -> int:
@@ -93,7 +94,7 @@ class AudioLM:
         guided = {name for name, settings in (sampling or self.parts.sampling).items() if settings.guidance != 1}
         self._compute = self._compute or make_compute(self.engine, self.parts)
         engine = Engine(self.parts, guided=guided, compute=self._compute.fresh())
-        return Session(engine, mode=mode, seed=seed, sampling=sampling, **options)
+        return Session(engine, mode=mode, seed=seed, sampling=sampling, **{"watermark": self.watermark, **options})
 
     def stream(
         self,

@@ -19,6 +19,7 @@ from audiolm.errors import AudioLMError, EngineError, InputError
 from audiolm.parts import STAGES
 from audiolm.runner import FOREVER, Emitted, StageRunner, Tokens, drive
 from audiolm.sampler import Sampling
+from audiolm.watermark import Marker
 
 Mode = Literal["continue", "duet", "resynthesize", "reconstruct", "dream", "acoustic_only"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -65,6 +66,7 @@ class Session:
         sampling: by stage, instead of the bundle's.
         door: settings of the door.
         start: the clock's origin in ticks; only long-run tests give one.
+        watermark: whether generated sound is marked, see :mod:`audiolm.watermark`; tokens never are.
 
     Raises:
         InputError: an unknown mode or stage, or a seed or start out of range.
@@ -80,6 +82,7 @@ class Session:
         sampling: Mapping[str, Sampling] | None = None,
         door: DoorConfig | None = None,
         start: int = 0,
+        watermark: bool = True,
     ) -> None:
         self.mode, self.seed, self.engine = check_mode(mode), check_whole("seed", seed, 2**64 - 1), engine
         start = check_whole("start", start, 1 << 48)
@@ -96,6 +99,7 @@ class Session:
         self._stacks: dict[int, Tokens] = {}  # complete generated frames that are to be decoded
         self._forced: dict[int, Tokens] = {}  # ticks to come whose codes were given, see force()
         self._spoken = start  # the next tick to come out; only resynthesize lags behind
+        self._marker, self.watermark = Marker(), watermark
         self.slot = engine.open()
         self._closed = False
         try:
@@ -170,7 +174,7 @@ class Session:
             self._advance()
         self._tick = self._spoken = now + 1
         self._forget()
-        return Tick(self.engine.decode({self.slot: codes})[self.slot], codes, now * self.parts.tick, generated=False)
+        return self._decode(now, codes, generated=False)
 
     def _listen_semantic(self, clean: Audio) -> tuple[int, int] | None:
         """The tick and the value of the semantic token that this tick completes."""
@@ -327,7 +331,9 @@ class Session:
         return self._decode(tick, codes, generated=True)
 
     def _decode(self, tick: int, codes: Tokens, *, generated: bool) -> Tick:
-        audio = self.engine.decode({self.slot: codes})[self.slot]
+        audio = self._marker.pass_on(
+            self.engine.decode({self.slot: codes})[self.slot], mark=generated and self.watermark
+        )
         return Tick(audio, codes, tick * self.parts.tick, generated=generated)
 
     # -- snapshots --
@@ -344,6 +350,7 @@ class Session:
             saved[f"sampling.{name}"] = np.array([how.temperature, how.top_k, how.top_p, how.guidance])
             saved |= {f"runner.{name}.{key}": value for key, value in runner.save().items()}
         saved |= {f"engine.{key}": value for key, value in self.engine.save(self.slot).items()}
+        saved |= {f"marker.{key}": value for key, value in self._marker.save().items()}
         for kind in PENDING:
             saved |= {f"{kind}.{frame}": codes.copy() for frame, codes in getattr(self, kind).items()}
         own = {"tick": self._tick, "spoken": self._spoken, "fed": np.asarray(self._fed, np.int64)}
@@ -378,6 +385,7 @@ class Session:
             setattr(self, kind, pending)
         self._tick, self._spoken = int(saved["tick"]), int(saved["spoken"])
         self._fed = deque((int(tick) for tick in saved["fed"]), maxlen=self.parts.lookahead + 1)
+        self._marker.load(below(saved, "marker."))
         self.engine.load(self.slot, below(saved, "engine."))
 
 

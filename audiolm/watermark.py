@@ -140,6 +140,13 @@ class Marker:
         self.hear(tick)
         return marked.astype(np.float32)
 
+    def pass_on(self, tick: Sound, *, mark: bool) -> Sound:
+        """The tick as it is to be heard: marked, or as it came."""
+        if mark:
+            return self.mark(tick)
+        self.hear(tick)
+        return tick
+
     def hear(self, tick: Sound) -> None:
         """Let a tick ``[640]`` pass that is not to be marked; the next marked one follows on it."""
         self._past = tick[-PAST:].astype(np.float32)

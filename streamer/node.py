@@ -43,6 +43,7 @@ class SessionInfo:
         voice: file whose voice is forced before the start, or None.
         include_prompt: whether the output holds the decoded prompt.
         shed: whether something may be left out where paced ticks would come too late.
+        watermark: whether generated sound is marked.
         metrics: the session's metrics; nodes may count and mark there.
         load: how late its paced ticks are, and what is left out of them.
         inputs: names of this node's inputs that are connected.
@@ -57,6 +58,7 @@ class SessionInfo:
     voice: str | None = None
     include_prompt: bool = True
     shed: bool = True
+    watermark: bool = True
     metrics: Metrics = field(default_factory=Metrics, compare=False)
     load: Load = field(default_factory=Load, compare=False)
     inputs: frozenset[str] = frozenset()

@@ -35,6 +35,7 @@ class SessionSettings(Settings):
     shed: bool = Field(
         default=True, description="leave out fine levels where paced ticks would come too late; never in unpaced runs"
     )
+    watermark: bool = Field(default=True, description="mark generated sound, for `audiolm detect` to find")
 
 
 class NodeSettings(BaseModel):

@@ -20,6 +20,7 @@ from pydantic import Field
 from audiolm.bundle import codec_config
 from audiolm.door import Door, DoorConfig, DoorState
 from audiolm.ticks import SAMPLE_RATE, TICK, Samples, TickAssembler
+from audiolm.watermark import Marker
 from streamer.errors import InputError
 from streamer.frame import ACOUSTIC, AUDIO, FINE, HEARD, SEMANTIC, Frame
 from streamer.node import Build, Facts, Saved, SessionInfo, named_inputs
@@ -281,10 +282,11 @@ class VoiceState:
     slot: int
     out: Outlet
     position: int = 0
+    marker: Marker = field(default_factory=Marker)
 
 
 class DecoderNode(ModelNode):
-    """Tokens to sound, heard or generated as the tokens were.
+    """Tokens to sound, heard or generated as the tokens were; what was generated is marked unless `watermark: false`.
 
     Takes ticks of `fine` (or of `acoustic`, in mode `reconstruct`) with any number of levels up to the codec's; gives
     640 samples a tick.
@@ -314,13 +316,14 @@ class DecoderNode(ModelNode):
     def save(self, state: VoiceState) -> Saved:
         """Position and the part's tensors."""
         own = {"position": state.position, "seq": state.out.seq, "epoch": state.out.epoch}
-        return {"own": own, "part": self.engine.save_part(self.part, state.slot)}
+        return {"own": own, "marker": state.marker.save(), "part": self.engine.save_part(self.part, state.slot)}
 
     def load(self, saved: Saved, info: SessionInfo) -> VoiceState:
         """The state again."""
         state = self.init_state(info)
         with self.letting_go(info.id):
             self.load_part(state.slot, saved["part"])
+            state.marker.load(saved["marker"])
             own = saved["own"]
             state.position, state.out.seq, state.out.epoch = int(own["position"]), int(own["seq"]), int(own["epoch"])
         return state
@@ -365,7 +368,9 @@ class DecoderNode(ModelNode):
 
     def _sound(self, sound: Samples, frame: Frame, state: VoiceState) -> Frame:
         state.out.follow(frame)
-        made = state.out.frame(sound, state.position, generated=not frame.flags & HEARD, **role_of(frame))
+        generated = not frame.flags & HEARD
+        sound = state.marker.pass_on(sound, mark=generated and state.out.info.watermark)
+        made = state.out.frame(sound, state.position, generated=generated, **role_of(frame))
         state.position += TICK
         return made
 

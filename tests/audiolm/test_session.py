@@ -17,6 +17,7 @@ from audiolm.sampler import Sampling
 from audiolm.session import MODES, Session
 from audiolm.ticks import TickAssembler
 from audiolm.tiny import tiny_parts
+from audiolm.watermark import Marker
 
 PATTERNS = ("depth", "delay", "flat")
 HEARD, MADE = 10, 6
@@ -155,7 +156,7 @@ def test_a_prompt_with_its_true_tokens_forced_is_the_uninterrupted_recording(pat
 
 def test_the_first_generated_tick_continues_the_decoder_of_what_was_heard():
     """The decoder is warm at the seam: the tick after it decodes as in one uninterrupted stream of tokens."""
-    session = fresh(seed=2)
+    session = fresh(seed=2, watermark=False)
     out = story(session, sound(6), 4)
     engine = Engine(tiny().parts)
     slot = engine.open()
@@ -195,7 +196,7 @@ def test_at_the_trigger_semantic_tokens_inside_the_lookahead_are_sampled():
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_replayed_log_of_a_continuation_is_that_continuation(pattern):
-    session = fresh(pattern, seed=8)
+    session = fresh(pattern, seed=8, watermark=False)  # codes that are given are not marked
     out = story(session, sound(6), 6)
     again = fresh(pattern, seed=99)
     heard = listen(again, sound(6))
@@ -222,6 +223,27 @@ def test_tokens_that_cannot_be_forced_are_refused(call, message):
         call(session)
 
 
+# -- the watermark --
+
+
+def test_what_is_generated_is_marked_and_what_is_heard_is_not():
+    marked, bare = (story(fresh(seed=3, watermark=on), sound(6), 4) for on in (True, False))
+    assert np.array_equal(codes(marked), codes(bare))
+    assert [np.array_equal(a.audio, b.audio) for a, b in zip(marked, bare, strict=True)] == [True] * 6 + [False] * 4
+    marker = Marker()
+    assert np.array_equal(audio(marked), np.concatenate([marker.pass_on(t.audio, mark=t.generated) for t in bare]))
+
+
+@pytest.mark.parametrize(("mode", "generates"), [("reconstruct", False), ("dream", True), ("acoustic_only", True)])
+def test_the_mark_in_other_modes(mode, generates):
+    out = []
+    for on in (True, False):
+        session = fresh(mode=mode, seed=1, watermark=on)
+        heard = [] if mode == "dream" else listen(session, sound(3))
+        out.append(audio(heard + generate(session, 3 * generates)))
+    assert np.array_equal(*out) != generates
+
+
 # -- snapshots --
 
 RESTORE = """
@@ -230,6 +252,7 @@ sys.path.insert(0, sys.argv[4])
 import numpy as np
 from audiolm import AudioLM
 from audiolm.tiny import tiny_parts
+from audiolm.watermark import Marker
 from sounds import audio, codes, digest, generate, listen, sound, state_digest
 saved = dict(np.load(sys.argv[1], allow_pickle=False))
 session = AudioLM(tiny_parts(pattern=sys.argv[2])).session(mode=str(saved["mode"]), seed=int(saved["seed"]))

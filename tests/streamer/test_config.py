@@ -34,7 +34,7 @@ def test_reads_what_is_there_and_knows_the_lines():
         (
             "session:\n  sead: 1",
             2,
-            "known: include_prompt, mode, prompt_seconds, seconds, seed, shed, voice; did you mean",
+            "known: include_prompt, mode, prompt_seconds, seconds, seed, shed, voice, watermark; did you mean",
         ),
         ("session:\n  mode: dreem", 2, "did you mean 'dream'"),
         ("session: {seconds: .nan}", 1, "finite"),

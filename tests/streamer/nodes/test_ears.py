@@ -210,6 +210,15 @@ def test_the_decoder_gives_sound_marked_as_its_tokens(decoder):
         assert {found for _, found, _ in through(decoder, fine(flags=flags), into="fine")[0]} == {GENERATED}
 
 
+@pytest.mark.parametrize(("flags", "marked"), [(GENERATED, True), (0, True), (HEARD, False)])
+def test_what_is_generated_carries_the_watermark(decoder, flags, marked):
+    on, off = (through(decoder, fine(flags=flags), SessionInfo(watermark=on), into="fine") for on in (True, False))
+    marker = Marker()
+    wanted = [marker.pass_on(np.array(values, np.float32), mark=marked).tolist() for *_, values in off[0]]
+    assert [values for *_, values in on[0]] == wanted
+    assert (on == off) != marked
+
+
 def test_the_voice_stays_marked(decoder):
     state = decoder.init_state(SessionInfo())
     (frame,) = decoder.step(fine(role="voice")[0], state, "fine")
