@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audiolm.watermark import Marker
 from streamer import ConfigError, InputError
 from streamer.frame import GENERATED, HEARD, Frame
 from streamer.node import Build, SessionInfo
@@ -216,7 +217,7 @@ def test_what_is_generated_carries_the_watermark(decoder, flags, marked):
     marker = Marker()
     wanted = [marker.pass_on(np.array(values, np.float32), mark=marked).tolist() for *_, values in off[0]]
     assert [values for *_, values in on[0]] == wanted
-    assert (on == off) != marked
+    assert (on == off) is not marked
 
 
 def test_the_voice_stays_marked(decoder):
