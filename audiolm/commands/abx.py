@@ -129,14 +129,14 @@ def kept(
 
 def take_kept(
     bench: Bench,
+    clips: int = CLIPS,
+    cells: int = CELLS,
+    texts: int = 0,
     *,
     again: bool = True,
     manifest: Path | None = None,
     where: Sequence[str] = (),
-    clips: int = CLIPS,
-    cells: int = CELLS,
     minutes: float = MINUTES,
-    texts: int = 0,
 ) -> None:
     """Measure the section ``kept`` on the bench's corpora, or on what espeak-ng speaks.
 

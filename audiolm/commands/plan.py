@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from audiolm.commands.abx import CELLS, take_abx
+from audiolm.commands.abx import CELLS, take_abx, take_kept
 from audiolm.commands.bench import Bench
-from audiolm.commands.continuation import take_continuation
+from audiolm.commands.continuation import DEFAULT, take_continuation
 from audiolm.commands.pairs import take_sblimp, take_swuggy
 from audiolm.commands.reconstruction import take_reconstruction
 from audiolm.commands.time import take_diversity, take_hierarchy
@@ -63,6 +63,7 @@ class Job:
     train_tokens: Path | None = None
     logs: list[Path] = field(default_factory=list)
     zerospeech: Path | None = None
+    recognizer: str = DEFAULT
 
     @property
     def bare(self) -> Bench:
@@ -83,7 +84,8 @@ class Step:
 def _continuation(job: Job) -> None:
     plan = job.plan
     sizes = plan.prompts, plan.heard, plan.seconds
-    take_continuation(job.bench, *sizes, manifest=job.manifest, where=job.where, again=job.again)
+    meter, known, where = job.recognizer, job.manifest, job.where
+    take_continuation(job.bench, *sizes, recognizer=meter, manifest=known, where=where, again=job.again)
 
 
 def _semantic(job: Job) -> None:
@@ -125,6 +127,13 @@ def _abx(job: Job) -> None:
     take_abx(bench, manifest=known, where=job.where, cells=cells, texts=texts, again=job.again)
 
 
+def _kept(job: Job) -> None:
+    plan = job.plan
+    known, where, minutes = job.manifest, job.where, 2 * plan.token_minutes
+    counts = plan.clips, plan.cells, plan.texts
+    take_kept(job.bench, *counts, manifest=known, where=where, minutes=minutes, again=job.again)
+
+
 def _swuggy(job: Job) -> None:
     take_swuggy(job.bare, job.zerospeech, pairs=job.plan.pairs, again=job.again)
 
@@ -138,6 +147,7 @@ STEPS = (
     Step("reconstruction", BOTH, _reconstruction, 2),
     Step("hierarchy", BOTH, _hierarchy, 3),
     Step("abx", (SPEECH,), _abx, 3),
+    Step("kept", BOTH, _kept, 2),
     Step("semantic", BOTH, _semantic, 2),
     Step("plots", BOTH, _plots, 2),
     Step("swuggy", (SPEECH,), _swuggy, 2),
