@@ -40,12 +40,13 @@ TITLES = {
     "similarity": "speaker similarity",
     "timbre": "timbre distance",
     "nats": "nats a token, heard again",
+    "off": "nats off the recordings'",
     "entropy": "semantic entropy (nats)",
     "loop": "loop",
     "silent": "silent share",
 }
-BETTER = {"pitch": 1, "pace": -1, "similarity": 1, "timbre": -1, "nats": -1}  # the others have no better
-GOALS = ("pitch", "pace", "nats")
+BETTER = {"pitch": 1, "pace": -1, "similarity": 1, "timbre": -1, "off": -1}  # the others have no better
+GOALS = ("pitch", "pace", "off")
 Scores = dict[str, dict[str, Array]]  # measure, system: [prompts, windows], NaN where there is none
 
 
@@ -157,7 +158,13 @@ def score(parts: Parts, runs: Sequence[Run], kind: Kind, ends: Sequence[float], 
         for w in range(len(spans)) if others else ():
             rows = [against(asked[i], looks[w], kind, voiced=voiced) for looks in others]
             put(i, w, OTHER, {key: float(np.mean([row[key] for row in rows])) for key in rows[0]})
-    return scores
+    return {**scores, "off": off_recordings(scores["nats"])} if CODEC in scores.get("nats", {}) else scores
+
+
+def off_recordings(nats: Mapping[str, Array]) -> dict[str, Array]:
+    """How far each window's nats a token are from the recordings' mean: what is too likely is no better sound."""
+    usual = np.nanmean(nats[CODEC])
+    return {system: np.abs(table - usual) for system, table in nats.items()}
 
 
 def _windows(
@@ -203,8 +210,8 @@ def hierarchy(
         _write(section, data, scores, ends, marks(ends, times))
     section.notes.append(
         f"Prompts of {heard:g} s, windows of {window:g} s. Nats a token: how unlikely our own semantic stage finds the "
-        "sound when it hears it again after the prompt; silence and loops are likely, so read them beside it. "
-        f"A gain above 0 is the full hierarchy's. '{CODEC}' goes as far as the recording does."
+        "sound when it hears it again after the prompt. Silence and loops are likely, so what counts is how far that "
+        f"is from the recordings' mean. A gain above 0 is the full hierarchy's. '{CODEC}' goes as far as the recording."
     )
     return section
 

@@ -8,7 +8,18 @@ from audiolm.errors import InputError
 from audiolm.eval import hierarchy as section_of
 from audiolm.eval.clips import Prompt
 from audiolm.eval.continuation import BARE, CODEC, MODEL, OTHER
-from audiolm.eval.hierarchy import Run, against, gains, hierarchy, look, marks, over_run, score, window_ends
+from audiolm.eval.hierarchy import (
+    Run,
+    against,
+    gains,
+    hierarchy,
+    look,
+    marks,
+    off_recordings,
+    over_run,
+    score,
+    window_ends,
+)
 
 ENDS = [2.0, 4.0, 6.0]
 
@@ -61,6 +72,17 @@ def test_silence_is_seen_and_one_piece_alone_has_no_other(model):
     assert OTHER not in scores["pitch"]
 
 
+def test_what_is_too_likely_is_as_far_off_as_what_is_too_unlikely():
+    nats = {
+        CODEC: np.array([[3.0, 5.0, np.nan]]),
+        MODEL: np.array([[4.5, 4.0, 4.0]]),
+        BARE: np.array([[1.0, 7.0, 4.0]]),
+    }
+    found = off_recordings(nats)
+    assert found[MODEL].tolist() == [[0.5, 0, 0]]
+    assert found[BARE].tolist() == [[3, 3, 0]]
+
+
 def test_the_mean_over_a_run_takes_the_windows_that_there_are():
     table = np.array([[1.0, 3.0, np.nan], [np.nan, np.nan, np.nan]])
     assert over_run(table)[0] == 2
@@ -83,10 +105,10 @@ def test_the_section_of_a_tiny_model(model, music):
     rows = section.tables[0]["rows"]
     assert [row[0] for row in rows] == ["0.4 s"] * 4 + ["0.8 s"] * 4 + ["1.2 s"] * 4
     assert [row[1] for row in rows[:4]] == [MODEL, BARE, OTHER, CODEC]
-    assert {len(row) for table in section.tables for row in table["rows"]} == {2 + 7, 1 + 4}
+    assert {len(row) for table in section.tables for row in table["rows"]} == {2 + 8, 1 + 4}
     found = section.figures["music_dev"]
     assert found["systems"][CODEC]["pitch"]["1.2"].n == 2
-    assert set(found["gain"]["nats"]) == {"0.4", "0.8", "1.2", "all"}
+    assert set(found["gain"]["off"]) == {"0.4", "0.8", "1.2", "all"}
     assert len(section.goals) == 3
     assert "music_dev: prompt 1 of 2, acoustic only" in told
 
