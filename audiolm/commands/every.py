@@ -21,6 +21,7 @@ from typing import Annotated
 import typer
 
 from audiolm.commands.bench import OUT, Bench, Data, Logs, Manifest, Out, Seed, Threads, TrainTokens, Where, say
+from audiolm.commands.continuation import DEFAULT, Meter
 from audiolm.commands.plan import QUICK, STEPS, Job, Plan, Step
 from audiolm.errors import AudioLMError, InputError
 
@@ -51,6 +52,7 @@ def every(
     manifest: Manifest = None,
     where: Where = None,
     zerospeech: Zero = None,
+    recognizer: Meter = DEFAULT,
     log: Logs = None,
     jobs: Jobs = 0,
     again: Again = False,
@@ -72,6 +74,7 @@ def every(
         "train_tokens": train_tokens,
         "logs": log or [],
         "zerospeech": zerospeech,
+        "recognizer": recognizer,
     }
     job = Job(bench, plan, again, **files)  # type: ignore[arg-type]
     count = min(jobs or (min(MOST_JOBS, cpu_count() or 1) if quick else 1), len(fitting))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiolm.errors import InputError
 from audiolm.eval import probe
 from audiolm.eval.abx import Item, abx_error, across_cases, triphones, within_cases
 from audiolm.eval.clips import Held, speaker_of
@@ -157,13 +158,15 @@ def semantic(
         progress: told what is done.
 
     Raises:
-        InputError: the manifest cannot be read, or pocketsphinx is not there.
+        InputError: no clip is long enough, the manifest cannot be read, or pocketsphinx is not there.
     """
     section = Section("semantic", "Semantic tokens")
     clusters = parts.tokenizer.config.clusters
     for each in held:
         progress(f"{each.name}: tokens")
         pieces = list(hear(parts, each.corpus))
+        if not pieces:
+            raise InputError(f"{each.name}: no clip is {PIECE / RATE:g} s long; give a corpus of longer clips")
         used = probe.usage(torch.cat([piece.semantic for piece in pieces]), clusters)
         figures: dict[str, Any] = {"usage": used}
         rows: list[list[Cell]] = [
