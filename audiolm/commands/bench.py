@@ -53,7 +53,10 @@ OUT = Path("out/eval")
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, on what, and where the report goes; ``texts`` is the manifest of the set of our own."""
+    """What is measured, on what, and where the report goes; ``texts`` is the manifest of the set of our own.
+
+    ``bundle`` is the model's name and state, ``source`` the name or folder that was given.
+    """
 
     model: "AudioLM"
     held: "list[Held]"
@@ -62,6 +65,7 @@ class Bench:
     bundle: str
     players: "dict[str, AudioLM]" = field(default_factory=dict)
     texts: Path | None = None
+    source: str = ""
 
     def playing(self, engine: str = "auto") -> "AudioLM":
         """The model on the engine that its user hears, for measures that generate; ``torch`` is ``self.model``.
@@ -109,7 +113,7 @@ class Bench:
             raise InputError(f"the corpora need different names, got {', '.join(names)}; rename a folder")
         state = hashlib.sha256((find(bundle) / "config.json").read_bytes()).hexdigest()[:12]
         texts = texts_of(held[0], out) if data is None else None
-        return cls(model, held, out, seed, f"{model.parts.name}@{state}", texts=texts)
+        return cls(model, held, out, seed, f"{model.parts.name}@{state}", texts=texts, source=bundle)
 
     def measure(self, name: str, make: "Callable[..., Section]", *, again: bool = True, **settings: Any) -> None:
         """Take a measure, print it and put it into the report; with ``again`` false only if it is not there yet.
@@ -124,10 +128,11 @@ class Bench:
             say(f"{name}: in the report already")
             section = before["sections"][name]
         else:
-            start = time.monotonic()
+            start, spent = time.monotonic(), time.process_time()
             made = make(seed=self.seed, progress=say, **settings)
             self._mark_own(made)
-            command, took = self._command(name, settings), time.monotonic() - start
+            took = reports.Took(time.monotonic() - start, time.process_time() - spent)
+            command = self._command(name, settings)
             report = reports.add(self.out, made, bundle=self.bundle, command=command, settings=known, took=took)
             section = report["sections"][name]
         typer.echo("\n".join([f"### {section['title']}", "", *reports.section_lines(section)]))

@@ -211,6 +211,7 @@ def _how(section: Mapping[str, Any]) -> str:
     made = section.get("made", {})
     parts = [f"<code>{escape(section['command'])}</code>"] if section.get("command") else []
     parts += [f"{escape(str(made['date']))}, {made['seconds']:g} s"] if made else []
+    parts += [f"{made['cpu']:g} s of a core"] if made.get("cpu") else []
     return f'<p class="made">{", ".join(parts)}</p>' if parts else ""
 
 

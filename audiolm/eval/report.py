@@ -32,6 +32,7 @@ ORDER = (
     "hierarchy",
     "diversity",
     "drift",
+    "watermark",
     "engines",
     "plots",
 )
@@ -71,6 +72,17 @@ class Goal:
         """The goal in words."""
         both = (("above", self.above), ("below", self.below))
         return " and ".join(f"{word} {number(limit)}" for word, limit in both if limit is not None)
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds that a measure took by the clock, and of the processor."""
+
+    seconds: float
+    cpu: float
+
+
+NO_TIME = Took(0.0, 0.0)
 
 
 @dataclass
@@ -190,18 +202,19 @@ def add(
     bundle: str,
     command: str = "",
     settings: Mapping[str, Any] | None = None,
-    took: float = 0.0,
+    took: Took = NO_TIME,
 ) -> dict[str, Any]:
     """Put a section into the report of ``folder``, JSON and text, and return the report.
 
     ``bundle`` names exactly what was measured; a report of another bundle is not mixed with this one. ``command`` and
-    ``settings`` are those that made the section, ``took`` is the seconds that it took. Two processes may add at once.
+    ``settings`` are those that made the section, ``took`` what time it took. Two processes may add at once.
 
     Raises:
         InputError: the folder holds the report of another bundle, or cannot be written.
     """
     made = {**section.as_dict(), "command": command, "settings": _plain(dict(settings or {}))}
-    made["made"] = {"date": datetime.now(UTC).date().isoformat(), "seconds": round(took, 1)}
+    made["made"] = {"date": datetime.now(UTC).date().isoformat(), "seconds": round(took.seconds, 1)}
+    made["made"]["cpu"] = round(took.cpu, 1)
     return put(folder, {section.name: made}, bundle=bundle)
 
 

@@ -11,7 +11,7 @@ from audiolm.errors import InputError
 from audiolm.eval import report as reports
 from audiolm.eval.examples import write_opus
 from audiolm.eval.page import write_page
-from audiolm.eval.report import Goal, Section
+from audiolm.eval.report import Goal, Section, Took
 from audiolm.eval.stats import estimate
 
 PNG = base64.b64decode(
@@ -33,7 +33,9 @@ def folder(tmp_path):
         {"file": "sounds/a.opus", "of": "prompt 1", "what": "recording", "generated": False},
         {"file": "sounds/b.opus", "of": "prompt 1", "what": "continuation", "generated": True},
     ]
-    reports.add(tmp_path, section, bundle="piano@1", command="audiolm eval drift piano", settings={"seed": 0}, took=2)
+    reports.add(
+        tmp_path, section, bundle="piano@1", command="audiolm eval drift piano", settings={"seed": 0}, took=Took(2, 1)
+    )
     reports.add(tmp_path, Section("swuggy", "Words", failed="no <espeak-ng> here"), bundle="piano@1")
     return tmp_path
 
