@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from heard import CHORDS, RATE, notes
+from heard import CHORDS, RATE, notes, speech
 
 from audiolm.errors import InputError
 from audiolm.eval import hierarchy as section_of
@@ -121,3 +121,10 @@ def test_speech_without_a_library_for_voices_has_the_rest(model, voices_held, mo
     section = hierarchy(model, [voices_held], count=2, heard=0.8, seconds=0.8, window=0.4)
     assert "similarity" not in section.figures["speech_dev"]["gain"]
     assert any("resemblyzer" in note for note in section.notes)
+
+
+def test_a_speaker_is_nearer_to_the_same_voice_than_to_another():
+    pytest.importorskip("resemblyzer")
+    prompt, same, other = (look(speech(3, who, seed=seed), "speech") for who, seed in ((0, 1), (0, 2), (2, 3)))
+    near, far = (against(prompt, each, "speech")["similarity"] for each in (same, other))
+    assert near > far
