@@ -1,6 +1,7 @@
 """The sounds that a report plays: a few prompts and what follows each by every hand, as small Ogg/Opus files.
 
-Generated sounds say so in their file, as everything that leaves the model does. Knows nothing of the page.
+Generated sounds say so in their file and carry the watermark, as everything that leaves the model does. Knows nothing
+of the page.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from audiolm.eval.continuation import BARE, MODEL, Continued
 from audiolm.eval.opus import level_of
 from audiolm.ogg import fix_serial
 from audiolm.sound_out import MARK
-from audiolm.train.data import RATE
+from audiolm.train.data import RATE, TICK
 from audiolm.train.shards import Array
+from audiolm.watermark import Marker
 
 FOLDER = "sounds"
 BIT_RATE = 20_000
@@ -27,7 +29,15 @@ def versions_of(each: Continued) -> list[tuple[str, Array, bool]]:
     start = each.prompt.sound
     real = [("recording", np.concatenate((start, each.prompt.truth)), False), ("through the codec", each.coded, False)]
     made = [name for name in (MODEL, BARE) if name in each.sounds]
-    return real + [(name, np.concatenate((start, each.sounds[name])), True) for name in made]
+    return real + [(name, np.concatenate((start, marked(start, each.sounds[name]))), True) for name in made]
+
+
+def marked(prompt: Array, sound: Array) -> Array:
+    """What follows a prompt with the watermark that measures do without: these sounds are given away."""
+    marker = Marker()
+    for tick in prompt.reshape(-1, TICK):
+        marker.hear(tick)
+    return np.concatenate([marker.mark(tick) for tick in sound.astype(np.float32).reshape(-1, TICK)])
 
 
 def write_sounds(rows: Sequence[tuple[str, Continued]], out: Path) -> list[dict[str, Any]]:
