@@ -35,7 +35,8 @@ class Plan:
     heard: float = 6.0
     seconds: float = 6.0
     minutes: int = 5
-    examples: int = 3
+    examples: int = 2
+    shown: float = 4.0
     pairs: int = 0
     long_prompts: int = 6
     long_seconds: float = 60.0
@@ -46,7 +47,7 @@ class Plan:
 
 
 QUICK = Plan(
-    clips=4, crops=4, token_minutes=2.0, prompts=4, heard=3.0, seconds=3.0, minutes=1, examples=2, pairs=60,
+    clips=4, crops=4, token_minutes=2.0, prompts=4, heard=3.0, seconds=3.0, minutes=1, examples=2, shown=3.0, pairs=60,
     long_prompts=2, long_seconds=10.0, varied_prompts=2, seeds=2, texts=6, cells=1000,
 )  # fmt: skip
 
@@ -107,7 +108,7 @@ def _drift(job: Job) -> None:
 
 def _plots(job: Job) -> None:
     plan = job.plan
-    take_plots(job.bench, plan.examples, plan.heard, plan.seconds, job.logs, engine="auto", again=job.again)
+    take_plots(job.bench, plan.examples, plan.shown, plan.shown, job.logs, engine="auto", again=job.again)
 
 
 def _hierarchy(job: Job) -> None:

@@ -37,6 +37,7 @@ def small(monkeypatch):
         seconds=0.6,
         minutes=2,
         examples=1,
+        shown=0.4,
         long_prompts=2,
         long_seconds=5.0,
         varied_prompts=2,
