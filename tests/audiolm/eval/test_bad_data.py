@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(
 )
 RATE = 16_000
 LITTLE = plan.Plan(
-    clips=2, crops=2, token_minutes=0.2, prompts=2, heard=0.4, seconds=0.4, minutes=1, examples=1, shown=0.4, long_prompts=1,
-    long_seconds=5.0, varied_prompts=1, seeds=2, pairs=2,
+    clips=2, crops=2, token_minutes=0.2, prompts=2, heard=0.4, seconds=0.4, minutes=1, examples=1, shown=0.4,
+    long_prompts=1, long_seconds=5.0, varied_prompts=1, seeds=2, pairs=2,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import sys
 
 import pytest
 
@@ -133,6 +134,24 @@ def test_another_process_is_called_as_this_one_was(monkeypatch, tmp_path):
     assert words[words.index("--jobs") + 1] == "1"
     assert "--again" in words
     assert "--quick" not in words
+
+
+def test_two_processes_share_the_work_and_the_report(monkeypatch, tiny_bundle, music_folder, tmp_path):
+    monkeypatch.setattr(every, "STEPS", [step for step in plan.STEPS if step.name in {"likelihood", "semantic"}])
+    data = ["--data", music_folder, "--out", tmp_path]
+    _, progress = call("all", tiny_bundle, *data, "--steps", "likelihood,semantic", "--jobs", 2)
+    assert progress.count("[1/1]") == 1  # the other one says so in its own process
+    assert list(sections(tmp_path)) == ["semantic", "likelihood"]
+    assert "2 measures, 0 of them failed" in progress
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_process_that_dies_is_told(monkeypatch, steps, tiny_bundle, music_folder, tmp_path):
+    steps(plan.Step("drift", plan.BOTH, taking("drift")), plan.Step("plots", plan.BOTH, taking("plots")))
+    monkeypatch.setattr(every, "_call", lambda *_: [sys.executable, "-c", "raise SystemExit(7)"])
+    with pytest.raises(InputError, match="1 of 2 measures could not be taken: plots"):
+        call("all", tiny_bundle, "--data", music_folder, "--out", tmp_path, "--jobs", 2)
+    assert sections(tmp_path)["plots"]["failed"] == "its process ended with code 7"
 
 
 class Speech:
