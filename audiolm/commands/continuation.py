@@ -73,7 +73,7 @@ def take_continuation(
 def _words(bench: Bench, name: str, manifest: Path | None, where: list[str]) -> "tuple[Words | None, str]":
     """The recognizer and the texts; none without speech, where none is wanted, or, with a reason, where none is."""
     from audiolm.eval.phones import english_texts
-    from audiolm.eval.recognize import recognizer
+    from audiolm.eval.recognize import BUILT_IN, pocketsphinx, recognizer
     from audiolm.eval.words import Words
 
     if name == NONE or not any(each.kind == "speech" for each in bench.held):
@@ -81,7 +81,8 @@ def _words(bench: Bench, name: str, manifest: Path | None, where: list[str]) -> 
     rows = dict(item.partition("=")[::2] for item in where)
     texts = {} if manifest is None else english_texts(manifest, **rows)
     try:
-        return Words(recognizer(name), name, texts, lambda: _spoken(bench)), ""
+        narrow = pocketsphinx if name == BUILT_IN else None
+        return Words(recognizer(name), name, texts, lambda: _spoken(bench), narrow), ""
     except InputError as error:
         if name != DEFAULT:
             raise

@@ -38,7 +38,8 @@ SYSTEMS = (MODEL, OTHER, BARE, CODEC, TRUTH, CHANCE)
 NEAREST_GOAL, PAPER_NEAREST = 0.6, 0.926
 Scores = dict[str, dict[str, list[float]]]  # measure, system: a value a prompt
 SMALLER = frozenset({"pace", "fifths", "tempo", "f0", "f0_range", "voiced", "rate"})  # are differences: less is nearer
-WORDS_SHARE = 2.5  # seconds of clips with text a second that is continued
+WORDS_SHARE = 1.5  # seconds of clips with text a second that is continued
+FEWEST = 6  # prompts: under no effect, six of six on one side come by chance in 3 of 100 cases, five of five in 6
 T = TypeVar("T")
 
 
@@ -272,9 +273,9 @@ def _write_gains(section: Section, data: Held, gains: Mapping[str, Mapping[str, 
 
 
 def _verdict(found: Estimate) -> str:
-    """Whether the interval of a gain is above zero."""
-    if not found.n:
-        return "not measured"
+    """Whether the interval of a gain is above zero; of a few prompts an interval says too little."""
+    if found.n < FEWEST:
+        return "too few prompts" if found.n else "not measured"
     return "yes" if found.low > 0 else "worse than chance" if found.high < 0 else "not shown"
 
 

@@ -6,9 +6,11 @@ point of the group ``audiolm.recognizers``.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,8 @@ FAST = {"fwdflat": False, "maxhmmpf": 1500, "maxwpf": 10}
 Recognizer = Callable[[Array, int], str]
 
 
-def pocketsphinx() -> Recognizer:
-    """The built-in recognizer.
+def pocketsphinx(words: Iterable[str] = ()) -> Recognizer:
+    """The built-in recognizer; with ``words`` one that knows no others and finds them all alike likely.
 
     Raises:
         InputError: pocketsphinx is not installed.
@@ -38,7 +40,12 @@ def pocketsphinx() -> Recognizer:
             "words are recognized by pocketsphinx, which is not installed; install it with `pip install pocketsphinx`, "
             "or give --recognizer module:function"
         ) from error
-    decoder: Any = Decoder(loglevel="FATAL", **FAST)
+    known = sorted(set(words))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "words.lm"
+        path.write_text(_alike(known), encoding="utf8")
+        model = {"lm": str(path)} if known else {}
+        decoder: Any = Decoder(loglevel="FATAL", **FAST, **model)
 
     def hear(sound: Array, rate: int) -> str:
         if rate != RATE:
@@ -50,6 +57,13 @@ def pocketsphinx() -> Recognizer:
         return found.hypstr if found else ""
 
     return hear
+
+
+def _alike(words: Sequence[str]) -> str:
+    """A language model in ARPA's format: one word after the other, each as likely as another."""
+    each = -np.log10(len(words) + 1)
+    rows = ["-99 <s> 0", *(f"{each:.4f} {word} 0" for word in ("</s>", *words))]
+    return "\n".join(["\\data\\", f"ngram 1={len(rows)}", "", "\\1-grams:", *rows, "", "\\end\\", ""])
 
 
 def recognizer(name: str) -> Recognizer:

@@ -5,7 +5,7 @@ tokens are forced and the acoustic ones sampled, without a voice to follow, as t
 rates. What errors the resynthesis adds lie in the semantic tokens and in the acoustic stages, not in what is said.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from audiolm.errors import InputError
 from audiolm.eval.clips import Held, whole
 from audiolm.eval.recognize import Recognizer, edits, error_rate, recognized, words_of
 from audiolm.eval.reconstruction import declared_delay, reconstruct
-from audiolm.eval.report import Progress, Section, quiet
+from audiolm.eval.report import Cell, Progress, Section, quiet
 from audiolm.eval.stats import Estimate, estimate
 from audiolm.model import AudioLM
 from audiolm.train.data import RATE
@@ -31,12 +31,14 @@ class Words:
     Attributes:
         texts: of the clips of the corpora.
         spare: gives a corpus and its texts, for corpora of whose clips no text is known.
+        narrow: makes a recognizer that knows the given words alone.
     """
 
     listen: Recognizer
     meter: str
     texts: Mapping[str, str]
     spare: Callable[[], tuple[Held, Mapping[str, str]]] | None = None
+    narrow: Callable[[Iterable[str]], Recognizer] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,43 +90,49 @@ def told(held: Held, texts: Mapping[str, str], seconds: float, seed: int) -> lis
     return found
 
 
-def hear(
-    model: AudioLM, clips: Sequence[Clip], listen: Recognizer, *, seed: int = 0, progress: Progress = quiet
-) -> Heard:
-    """Make and recognize every clip's sounds; clip ``i`` is resynthesized with seed ``seed + i``.
+def sounds_of(
+    model: AudioLM, clips: Sequence[Clip], *, seed: int = 0, progress: Progress = quiet
+) -> dict[str, list[Array]]:
+    """Every clip as it is, coded and resynthesized; clip ``i`` with seed ``seed + i``."""
+    found: dict[str, list[Array]] = {SAID: [clip.sound for clip in clips], CODED: [], FORCED: []}
+    codec = model.parts.codec
+    for i, sound in enumerate(found[SAID]):
+        progress(f"words, clip {i + 1} of {len(clips)}")
+        coded = reconstruct(codec, sound, [codec.config.levels])[0]
+        found[CODED].append(coded[declared_delay(codec) :][: len(sound)])
+        found[FORCED].append(model.continuation(sound, mode="resynthesize", seed=seed + i))
+    return found
+
+
+def hear(clips: Sequence[Clip], sounds: Mapping[str, Sequence[Array]], listen: Recognizer) -> Heard:
+    """Recognize every sound of every clip.
 
     Raises:
         InputError: the recognizer fails.
     """
-    heard: dict[str, list[list[str]]] = {SAID: [], CODED: [], FORCED: []}
-    codec = model.parts.codec
-    for i, clip in enumerate(clips):
-        progress(f"words, clip {i + 1} of {len(clips)}")
-        coded = reconstruct(codec, clip.sound, [codec.config.levels])[0][declared_delay(codec) :][: len(clip.sound)]
-        forced = model.continuation(clip.sound, mode="resynthesize", seed=seed + i)
-        for system, sound in ((SAID, clip.sound), (CODED, coded), (FORCED, forced)):
-            heard[system].append(recognized(listen, sound))
+    heard = {system: [recognized(listen, sound) for sound in each] for system, each in sounds.items()}
     return Heard([clip.words for clip in clips], heard, [len(clip.sound) / RATE for clip in clips])
 
 
-def write_words(section: Section, name: str, found: Heard, meter: str, seed: int = 0) -> None:
-    """Add the table and the figures ``name: words`` to the section."""
-    rates = {system: found.rate(system, seed) for system in (SAID, CODED, FORCED, CHANCE)}
-    if len(found.said) < 2:
-        del rates[CHANCE]
+def write_words(
+    section: Section, name: str, found: Heard, meter: str, *, narrow: Heard | None = None, seed: int = 0
+) -> None:
+    """Add the table and the figures ``name: words`` to the section; ``narrow``: by one that knows these words alone."""
+    systems = (SAID, CODED, FORCED, CHANCE) if len(found.said) > 1 else (SAID, CODED, FORCED)
+    rates = {system: found.rate(system, seed) for system in systems}
     pace = {system: found.pace(system) for system in found.heard}
-    words = sum(map(len, found.said))
-    section.table(
-        f"{name}: words of {len(found.said)} clips ({sum(found.seconds):.0f} s, {words} words), heard by {meter}",
-        ["sound", "word error rate", "words heard a second"],
-        [[system, rate, pace.get(system)] for system, rate in rates.items()],
-    )
-    section.figures[f"{name}: words"] = {
-        "clips": len(found.said),
-        "words": words,
-        "error_rate": rates,
-        "words_a_second": pace,
-    }
+    total, known = sum(map(len, found.said)), len({word for said in found.said for word in said})
+    figures = {"clips": len(found.said), "words": total, "error_rate": rates, "words_a_second": pace}
+    columns = ["sound", "word error rate", "words heard a second"]
+    rows: list[list[Cell]] = [[system, rate, pace.get(system)] for system, rate in rates.items()]
+    if narrow is not None:
+        few = {system: narrow.rate(system, seed) for system in systems}
+        figures |= {"known_words": known, "error_rate_known": few}
+        columns.append(f"word error rate, choosing among these {known} words")
+        rows = [[*row, few[system]] for row, system in zip(rows, systems, strict=True)]
+    title = f"{name}: words of {len(found.said)} clips ({sum(found.seconds):.0f} s, {total} words), heard by {meter}"
+    section.table(title, columns, rows)
+    section.figures[f"{name}: words"] = figures
 
 
 def measure_words(
@@ -154,7 +162,10 @@ def measure_words(
     if not clips:
         section.notes.append(f"{data.name}: no text of a clip of 2 to 12 s is known, so there is no word error rate.")
         return
-    write_words(section, name, hear(model, clips, words.listen, seed=seed, progress=progress), words.meter, seed)
+    sounds = sounds_of(model, clips, seed=seed, progress=progress)
+    narrow = words.narrow and words.narrow(word for clip in clips for word in clip.words)
+    easy = hear(clips, sounds, narrow) if narrow else None
+    write_words(section, name, hear(clips, sounds, words.listen), words.meter, narrow=easy, seed=seed)
 
 
 def write_pace(section: Section, name: str, sounds: Mapping[str, Sequence[Array]], words: Words) -> None:

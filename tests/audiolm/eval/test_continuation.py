@@ -125,7 +125,7 @@ def gain_rows(section):
 
 def test_the_table_of_what_is_kept(model, music, monkeypatch):
     """A model that goes on as the recording does keeps everything; one that is silent keeps nothing."""
-    made = [piece(i) for i in range(4)]
+    made = [piece(i % 4) for i in range(8)]
     perfect = [Continued(each.prompt, {**each.sounds, MODEL: each.prompt.truth}, each.coded) for each in made]
     dead = [Continued(each.prompt, {**each.sounds, MODEL: SILENCE}, each.coded) for each in made]
     monkeypatch.setattr(section_of, "prompts", lambda *_: [])
@@ -136,6 +136,15 @@ def test_the_table_of_what_is_kept(model, music, monkeypatch):
         assert {rows[name][-1] for name in ("pitch-class agreement", "note range shared")} == wanted
         found = section.figures["music_dev"]["gain"]["pitch"]
         assert found[CHANCE].mean == pytest.approx(found[OTHER].mean) if hands is perfect else found[CHANCE].high < 1
+
+
+def test_a_few_prompts_are_no_proof(model, music, monkeypatch):
+    made = [piece(i) for i in range(4)]
+    monkeypatch.setattr(section_of, "prompts", lambda *_: [])
+    monkeypatch.setattr(section_of, "continue_all", lambda *_, **__: made)
+    assert {row[-1] for row in gain_rows(continuation(model, [music])).values()} == {"too few prompts"}
+    monkeypatch.setattr(section_of, "continue_all", lambda *_, **__: made[:1])
+    assert {row[-1] for row in gain_rows(continuation(model, [music])).values()} == {"not measured"}
 
 
 def voice(pitch, rate, seed=0):

@@ -7,7 +7,19 @@ from heard import RATE
 from audiolm.errors import InputError
 from audiolm.eval.clips import Held
 from audiolm.eval.report import Section
-from audiolm.eval.words import CHANCE, CODED, FORCED, SAID, Heard, Words, hear, measure_words, told, write_pace
+from audiolm.eval.words import (
+    CHANCE,
+    CODED,
+    FORCED,
+    SAID,
+    Heard,
+    Words,
+    hear,
+    measure_words,
+    sounds_of,
+    told,
+    write_pace,
+)
 from audiolm.train.data import write_corpus
 
 TEXTS = {"a/0.wav": "One two three.", "a/1.wav": "four five six", "a/2.wav": "42 !", "b/0.wav": "seven eight nine"}
@@ -49,8 +61,9 @@ def test_every_clip_is_heard_three_ways(model, held):
         sounds.append(sound)
         return "one two three"
 
-    found = hear(model, clips, listen, seed=3)
-    assert [len(sound) for sound in sounds] == [len(clip.sound) for clip in clips for _ in range(3)]
+    made = sounds_of(model, clips, seed=3)
+    found = hear(clips, made, listen)
+    assert [len(sound) for sound in sounds] == [len(clip.sound) for _ in range(3) for clip in clips]
     assert np.array_equal(sounds[0], clips[0].sound)
     assert np.array_equal(sounds[5], model.continuation(clips[1].sound, mode="resynthesize", seed=4))
     for system in (SAID, CODED, FORCED):
@@ -71,6 +84,22 @@ def test_the_table_of_words(model, held):
     assert [row[0] for row in table["rows"]] == [SAID, CODED, FORCED, CHANCE]
     assert section.figures["speech_dev: words"]["error_rate"][SAID].mean == pytest.approx(0.5)
     assert section.notes == []
+
+
+def test_a_recognizer_that_knows_these_words_alone_has_a_column(model, held):
+    section, known = Section("continuation", "Continuation"), set()
+
+    def narrow(words):
+        known.update(words)
+        return lambda _sound, _rate: "one two three four"
+
+    words = Words(lambda _sound, _rate: "one", "a fake", TEXTS, narrow=narrow)
+    measure_words(section, model, held, words, seconds=100)
+    assert known == {"one", "two", "three", "four", "five", "six"}
+    assert section.tables[0]["columns"][-1] == "word error rate, choosing among these 6 words"
+    found = section.figures["speech_dev: words"]
+    assert found["error_rate"][SAID].mean == pytest.approx(5 / 6)
+    assert found["error_rate_known"][SAID].mean == pytest.approx((1 + 4) / 6)
 
 
 def test_without_texts_the_words_are_of_the_spare_set(model, held):
