@@ -19,7 +19,10 @@ report() { # name, data, further options of eval all
     local name="$1" data="$2" out="$work/$1" hour="$work/hour_$1" failed=0
     shift 2
     "${audiolm[@]}" eval all "$name" --data "$data" --out "$out" --jobs 1 "${options[@]}" "$@" || failed=1
-    if [ -n "${HOUR:-}" ]; then "${audiolm[@]}" eval join "$out" "$hour" --section drift || failed=1; fi
+    if [ -n "${HOUR:-}" ]; then
+        "${audiolm[@]}" eval remake "$hour" >/dev/null || failed=1
+        "${audiolm[@]}" eval join "$out" "$hour" --section drift || failed=1
+    fi
     "${audiolm[@]}" eval page "$out" --to "$docs/$name" || failed=1
     return "$failed"
 }
