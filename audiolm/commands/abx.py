@@ -177,14 +177,25 @@ def _spoken(bench: Bench, manifest: Path | None, where: Sequence[str], texts: in
 
 
 def own_items(out: Path, texts: int = 0) -> "Spoken":
-    """Our own set, made once beside the report; of ``texts`` texts a voice and take, if not 0."""
+    """Our own set, made once beside the report; of ``texts`` texts a voice and take, if not 0.
+
+    It appears when it is whole, since another process may make it at the same time.
+    """
+    import os
     from dataclasses import replace
+    from shutil import rmtree
 
     from audiolm.eval.items import from_files
     from audiolm.eval.spoken_items import DONE, VERSION, speak_items
 
     folder = out / (f"spoken-items-{VERSION}-{texts}" if texts else f"spoken-items-{VERSION}")
     if not (folder / DONE).exists():
-        speak_items(folder, most=texts or None, progress=say)
+        part = speak_items(folder.with_name(f"{folder.name}.{os.getpid()}"), most=texts or None, progress=say)
+        try:
+            part.rename(folder)
+        except OSError as error:
+            rmtree(part)
+            if not (folder / DONE).exists():  # else another process was first
+                raise InputError(f"{folder} is there but not whole ({error.strerror}); remove it") from error
     how = "A set of our own, spoken by espeak-ng, which gives the times; see docs/evaluation.md."
     return replace(from_files(folder)[0], how=how, made=True)

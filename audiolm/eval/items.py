@@ -8,6 +8,7 @@ without its suffix. Knows nothing of models; what the items are for is in :mod:`
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,7 +233,9 @@ def _aligned(held: Held, texts: dict[str, str], keep: Path | None, progress: Pro
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_phones(path, phones)
+            part = path.with_name(f"{path.name}.{os.getpid()}")  # another process may align the same
+            save_phones(part, phones)
+            part.replace(path)
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error.strerror}); give another --out") from error
     return phones

@@ -11,8 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from audiolm.cli import app
+from audiolm.commands.abx import own_items
 from audiolm.errors import InputError
 from audiolm.eval import layers as module
+from audiolm.eval import spoken_items
 from audiolm.eval.abx import Item, triphones
 from audiolm.eval.items import Spoken, read_items
 from audiolm.eval.layers import abx_plot, abx_section, codes, features, layer, layers_of, rates, sweep
@@ -207,6 +209,26 @@ def test_without_data_the_command_makes_its_own_items_once(bundle, tmp_path, mon
     assert (out / "spoken-items-1" / "done").stat().st_mtime_ns == made
     again = run(bundle, "--out", tmp_path / "two", "--data", out / "spoken-items-1", "--cells", "10")
     assert again.exit_code == 0, again.output
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_the_set_appears_when_it_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("audiolm.eval.spoken_items.VOICES", ("en-us",))
+    monkeypatch.setattr("audiolm.eval.spoken_items.texts", lambda turn: ["Say bat again."])
+    speak = spoken_items.speak_items
+
+    def another_is_first(folder, **options):
+        speak(tmp_path / "spoken-items-1-2", **options)
+        return speak(folder, **options)
+
+    monkeypatch.setattr(spoken_items, "speak_items", another_is_first)
+    spoken = own_items(tmp_path, 2)
+    assert spoken.made
+    assert [path.name for path in tmp_path.iterdir()] == ["spoken-items-1-2"]
+    monkeypatch.setattr(spoken_items, "speak_items", speak)
+    (tmp_path / "spoken-items-1" / "left").mkdir(parents=True)
+    with pytest.raises(InputError, match="not whole"):
+        own_items(tmp_path)
 
 
 def test_options_that_need_each_other_say_so(bundle, tmp_path):
