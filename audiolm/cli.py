@@ -16,6 +16,7 @@ import typer
 
 from audiolm.commands.abx import abx, kept
 from audiolm.commands.continuation import continuation
+from audiolm.commands.detect import detect, eval_detect, train_detector
 from audiolm.commands.engines import engines, export
 from audiolm.commands.every import every
 from audiolm.commands.listen import compare, heard, listen
@@ -24,6 +25,7 @@ from audiolm.commands.reconstruction import reconstruction
 from audiolm.commands.reports import card, join, page
 from audiolm.commands.time import diversity, hierarchy, remake
 from audiolm.commands.train import train_app
+from audiolm.commands.watermark import watermark
 from audiolm.errors import AudioLMError
 from audiolm.eval.cli import eval_app
 
@@ -35,6 +37,7 @@ app = typer.Typer(
     help="Train, measure and inspect AudioLM bundles.",
     epilog="Exit codes: 0 done; 2 wrong input; 1 another failure; 130, 143 interrupted, with the weights saved.",
 )
+train_app.command("detector")(train_detector)
 app.add_typer(train_app, name="train")
 eval_app.command("all")(every)
 eval_app.command()(reconstruction)
@@ -48,12 +51,15 @@ eval_app.command()(listen)
 eval_app.command()(heard)
 eval_app.command()(hierarchy)
 eval_app.command()(diversity)
+eval_app.command()(watermark)
+eval_app.command("detect")(eval_detect)
 eval_app.command()(remake)
 eval_app.command()(page)
 eval_app.command()(card)
 eval_app.command()(join)
 app.add_typer(eval_app, name="eval")
 app.command()(export)
+app.command()(detect)
 app.command()(compare)
 
 

@@ -32,6 +32,7 @@ ORDER = (
     "hierarchy",
     "diversity",
     "drift",
+    "detect",
     "watermark",
     "engines",
     "plots",

@@ -18,6 +18,7 @@ BUILT_IN = {
     "fine": "streamer.nodes.stages:FineNode",
     "decoder": "streamer.nodes.ears:DecoderNode",
     "turns": "streamer.nodes.turns:TurnsNode",
+    "detector": "streamer.nodes.detector:DetectorNode",
     "clock": "streamer.nodes.clock:ClockSource",
     "file": "streamer.nodes.files:FileSource",
     "file_out": "streamer.nodes.files:FileSink",
