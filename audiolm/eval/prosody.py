@@ -18,7 +18,7 @@ from audiolm.train.shards import Array
 HOP = 160  # 10 ms
 FRAME, SIZE = 1024, 2048  # samples; of the transform
 SHORTEST, LONGEST = RATE // 500, RATE // 60  # periods in samples: 60 to 500 Hz
-PERIODIC = 0.2  # cumulative mean normalized difference below which a frame is voiced
+PERIODIC = 0.3  # cumulative mean normalized difference below which a frame is voiced; breathy speech is above 0.2
 BELOW_LOUDEST_DB = 35.0
 RUN = 3  # frames: a voiced stretch of less is none
 LEAST_VOICED = 10  # frames, 0.1 s
@@ -46,7 +46,7 @@ def f0(sound: Array) -> Array:
     """F0 in Hz every 10 ms, ``[frames]``, 60 to 500 Hz, NaN where unvoiced.
 
     YIN over windows of 64 ms after a box of 0.5 ms: the first period whose normalized difference has a minimum below
-    0.2, at the minimum of the parabola through it. Frames 35 dB below the loudest, or below -50 dBFS, are unvoiced, and
+    0.3, at the minimum of the parabola through it. Frames 35 dB below the loudest, or below -50 dBFS, are unvoiced, and
     so are voiced stretches of less than 30 ms.
     """
     smooth = np.convolve(sound.astype(np.float64), np.full(8, 1 / 8), "same") if len(sound) else np.zeros(0)
