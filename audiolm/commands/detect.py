@@ -224,6 +224,7 @@ def take_detect(
     from audiolm.compute.choose import resolve
     from audiolm.detector import FILE, Detector
     from audiolm.eval.detect import detect as measured
+    from audiolm.eval.detect_plot import detect_plot
     from audiolm.model import AudioLM
 
     own = find(bundle or bench.model.parts.name) / FILE if file is None else file
@@ -232,7 +233,11 @@ def take_detect(
 
     def make(*, engine: str, detector: str, **settings: Any) -> "Section":
         del engine, detector  # the player is of it; the file is read
-        return measured(net, player, bench.held, **settings)
+        section = measured(net, player, bench.held, **settings)
+        bench.out.mkdir(parents=True, exist_ok=True)
+        detect_plot(section.figures["corpora"], bench.out / "detect.png")
+        section.plots.append("detect.png")
+        return section
 
     which = hashlib.sha256(own.read_bytes()).hexdigest()[:12]
     given = {"prompts": prompts, "heard": heard, "seconds": seconds, "others": others}

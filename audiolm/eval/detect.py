@@ -91,7 +91,7 @@ def detect(
     Raises:
         InputError: a corpus has no usable sound, or a library of the extra ``eval`` is not there.
     """
-    section = Section("detect", "Real or continued?", {"training": detector.facts})
+    section = Section("detect", "Real or continued?", {"training": detector.facts, "corpora": {}})
     side = Side(heard, seconds, seed, heat=(1.0,))
     for data in held:
         tell = within(progress, data.name)
@@ -187,7 +187,7 @@ def _write(section: Section, name: str, kinds: Sequence[Asked], lengths: Mapping
     accuracy = estimate(made.right + coded.right)
     sides = [True] * len(made.windows) + [False] * len(coded.windows)
     error, rows = reliability(made.windows + coded.windows, sides)
-    section.figures[name] = {
+    section.figures["corpora"][name] = {
         "accuracy": accuracy,
         "accuracy_on_recordings": estimate(made.right + raw.right),
         "calibration_error": error,

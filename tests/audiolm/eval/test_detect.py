@@ -95,7 +95,7 @@ def test_the_section_of_a_detector_that_says_continued_of_all(model, voices_held
     says_yes = Detector(DetectorNet(), Platt(0.0, 4.0), Platt(0.0, 4.0))
     player = AudioLM(model.parts, "torch", watermark=False)
     section = detect(says_yes, player, [voices_held], prompts=2, heard=0.4, seconds=1.2)
-    figures = section.figures[voices_held.name]
+    figures = section.figures["corpora"][voices_held.name]
     assert figures["accuracy"].mean == pytest.approx(0.5)
     assert figures["kinds"]["continued, as it is"]["right"].mean == 1.0
     assert figures["kinds"]["recording, as it is"]["right"].mean == 0.0

@@ -15,6 +15,7 @@ from audiolm.errors import BundleError, InputError
 from audiolm.tiny import tiny_parts
 
 pytest.importorskip("soundfile")
+pytest.importorskip("matplotlib")
 from audiolm.io import write_audio
 
 
@@ -89,4 +90,5 @@ def test_trained_measured_and_resumed(bundle, speech_folder, tmp_path):
     call(cli.app, *measure, *options, "--engine", "torch")
     section = json.loads((tmp_path / "report" / "report.json").read_text())["sections"]["detect"]
     assert section["settings"]["engine"] == "torch"
-    assert section["figures"]["speech_dev"]["accuracy"]["n"] == 4
+    assert (tmp_path / "report" / "detect.png").stat().st_size > 5000
+    assert section["figures"]["corpora"]["speech_dev"]["accuracy"]["n"] == 4
