@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from audiolm.commands.abx import CELLS, take_abx, take_kept
-from audiolm.commands.bench import Bench
+from audiolm.commands.bench import Bench, say
 from audiolm.commands.continuation import DEFAULT, take_continuation
+from audiolm.commands.detect import take_detect
 from audiolm.commands.pairs import take_sblimp, take_swuggy
 from audiolm.commands.reconstruction import take_reconstruction
 from audiolm.commands.time import take_diversity, take_hierarchy
+from audiolm.commands.watermark import take_watermark
 from audiolm.eval.cli import (
     take_drift,
     take_likelihood,
@@ -44,11 +46,18 @@ class Plan:
     seeds: int = 4
     texts: int = 0
     cells: int = CELLS
+    judged: int = 24
+    judged_seconds: float = 7.0
+    other_modes: bool = True
+    marked: int = 8
+    marked_seconds: float = 10.0
+    keys: int = 20
 
 
 QUICK = Plan(
     clips=4, crops=4, token_minutes=2.0, prompts=4, heard=3.0, seconds=3.0, minutes=1, examples=2, shown=3.0, pairs=60,
     long_prompts=2, long_seconds=10.0, varied_prompts=2, seeds=2, texts=6, cells=1000,
+    judged=6, judged_seconds=4.0, other_modes=False, marked=2, marked_seconds=5.0, keys=4,
 )  # fmt: skip
 
 
@@ -144,10 +153,37 @@ def _sblimp(job: Job) -> None:
     take_sblimp(job.bare, job.zerospeech, pairs=job.plan.pairs, again=job.again)
 
 
+def _detect(job: Job) -> None:
+    """Left out where the bundle has no detector."""
+    from audiolm.bundle import find
+    from audiolm.detector import FILE
+
+    plan, source = job.plan, job.bench.source
+    if not (find(source) / FILE).exists():
+        say(f"detect: left out, the bundle has no {FILE}; `audiolm train detector` makes one")
+        return
+    take_detect(
+        job.bench,
+        prompts=plan.judged,
+        heard=min(plan.heard, 3.0),
+        seconds=plan.judged_seconds,
+        others=plan.other_modes,
+        bundle=source,
+        again=job.again,
+    )
+
+
+def _watermark(job: Job) -> None:
+    plan = job.plan
+    counts, heard = (plan.clips, plan.marked), min(plan.heard, 3.0)
+    take_watermark(job.bench, *counts, heard=heard, seconds=plan.marked_seconds, keys=plan.keys, again=job.again)
+
+
 STEPS = (
     Step("continuation", BOTH, _continuation, 3),
     Step("reconstruction", BOTH, _reconstruction, 2),
     Step("hierarchy", BOTH, _hierarchy, 3),
+    Step("detect", BOTH, _detect, 3),
     Step("abx", (SPEECH,), _abx, 3),
     Step("kept", BOTH, _kept, 2),
     Step("semantic", BOTH, _semantic, 2),
@@ -156,5 +192,6 @@ STEPS = (
     Step("sblimp", (SPEECH,), _sblimp, 2),
     Step("likelihood", BOTH, _likelihood, 2),
     Step("diversity", BOTH, _diversity, 2),
+    Step("watermark", BOTH, _watermark, 2),
     Step("drift", BOTH, _drift, 3),
 )

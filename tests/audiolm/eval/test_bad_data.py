@@ -24,6 +24,7 @@ RATE = 16_000
 LITTLE = plan.Plan(
     clips=2, crops=2, token_minutes=0.2, prompts=2, heard=0.4, seconds=0.4, minutes=1, examples=1, shown=0.4,
     long_prompts=1, long_seconds=5.0, varied_prompts=1, seeds=2, pairs=2,
+    marked=1, marked_seconds=1.0, keys=1,
 )  # fmt: skip
 
 
