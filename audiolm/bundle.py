@@ -6,6 +6,7 @@
     NAME/codec.safetensors              encoder.net.*, decoder.net.*, rvq.codebooks
     NAME/tokenizer.safetensors          encoder.*, mean, whitening, centroids
     NAME/{semantic,coarse,fine}.safetensors
+    NAME/detector.safetensors           not of the model and may be missing, see audiolm.detector
     NAME/CARD.md                        data, licences, metrics, limits
 
 Weights are stored as fp16, or as int8 with a float scale per output channel (``NAME.scale`` beside ``NAME``); loading
