@@ -385,7 +385,7 @@ class Session:
             setattr(self, kind, pending)
         self._tick, self._spoken = int(saved["tick"]), int(saved["spoken"])
         self._fed = deque((int(tick) for tick in saved["fed"]), maxlen=self.parts.lookahead + 1)
-        self._marker.load(below(saved, "marker."))
+        self._marker.load(below(saved, "marker.") or Marker().save())  # older snapshots have none
         self.engine.load(self.slot, below(saved, "engine."))
 
 

@@ -323,7 +323,7 @@ class DecoderNode(ModelNode):
         state = self.init_state(info)
         with self.letting_go(info.id):
             self.load_part(state.slot, saved["part"])
-            state.marker.load(saved["marker"])
+            state.marker.load(saved.get("marker") or Marker().save())  # older snapshots have none
             own = saved["own"]
             state.position, state.out.seq, state.out.epoch = int(own["position"]), int(own["seq"]), int(own["epoch"])
         return state

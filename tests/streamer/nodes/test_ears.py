@@ -260,6 +260,13 @@ def test_a_saved_decoder_goes_on_the_same(decoder, tiny_bundle):
     assert plain(first + rest[:-1]) == whole
 
 
+def test_a_decoder_that_was_saved_before_there_was_a_mark_goes_on(decoder):
+    state = decoder.init_state(SessionInfo())
+    saved = {key: value for key, value in decoder.save(state).items() if key != "marker"}
+    decoder.close(state)
+    decoder.close(decoder.load(saved, SessionInfo()))
+
+
 def test_decoders_side_by_side_are_as_alone(decoder, monkeypatch):
     given = [fine(6), fine(4, seed=1), fine(4, levels=2), fine(6, per=2, seed=2)]
     alone = [through(decoder, frames, SessionInfo(id=f"alone{i}"), "fine") for i, frames in enumerate(given)]
