@@ -69,3 +69,13 @@ def test_differences_are_in_semitones_shares_and_octaves():
     assert prosody_difference(one, one) == {"f0": 0, "f0_range": 0, "voiced": 0, "rate": 0}
     assert prosody_difference(one, other) == pytest.approx({"f0": 3, "f0_range": 1, "voiced": 0.2, "rate": 1})
     assert np.isnan(prosody_difference(one, Prosody(np.nan, np.nan, 0.0, 0.0))["f0"])
+
+
+def test_pitch_is_that_of_librosa():
+    librosa = pytest.importorskip("librosa")
+    glide = voice(120 * 2 ** (TIME / 3)) + 0.02 * NOISE
+    ours = f0(glide)
+    theirs = librosa.yin(glide, fmin=60, fmax=500, sr=RATE, frame_length=1024, hop_length=160, center=False)
+    apart = 12 * np.abs(np.log2(ours[: len(theirs)] / theirs[: len(ours)]))
+    assert np.nanmedian(apart) < 0.05
+    assert np.nanmax(apart) < 0.5
