@@ -83,12 +83,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """A measure: the kinds of sound that it takes, how to take it, and about how long, beside the others."""
+    """A measure: the kinds of sound that it takes, how to take it, and about how many seconds of a core with QUICK."""
 
     name: str
     kinds: tuple[str, ...]
     take: Callable[[Job], None]
-    cost: float = 1.0
+    cost: float = 20.0
 
 
 def _continuation(job: Job) -> None:
@@ -180,18 +180,18 @@ def _watermark(job: Job) -> None:
 
 
 STEPS = (
-    Step("continuation", BOTH, _continuation, 3),
-    Step("reconstruction", BOTH, _reconstruction, 2),
-    Step("hierarchy", BOTH, _hierarchy, 3),
-    Step("detect", BOTH, _detect, 3),
-    Step("abx", (SPEECH,), _abx, 3),
-    Step("kept", BOTH, _kept, 2),
-    Step("semantic", BOTH, _semantic, 2),
-    Step("plots", BOTH, _plots, 2),
-    Step("swuggy", (SPEECH,), _swuggy, 2),
-    Step("sblimp", (SPEECH,), _sblimp, 2),
-    Step("likelihood", BOTH, _likelihood, 2),
-    Step("diversity", BOTH, _diversity, 2),
-    Step("watermark", BOTH, _watermark, 2),
-    Step("drift", BOTH, _drift, 3),
+    Step("continuation", BOTH, _continuation, 30),
+    Step("reconstruction", BOTH, _reconstruction, 33),
+    Step("hierarchy", BOTH, _hierarchy, 24),
+    Step("detect", BOTH, _detect, 30),
+    Step("abx", (SPEECH,), _abx, 20),
+    Step("kept", BOTH, _kept, 21),
+    Step("semantic", BOTH, _semantic, 8),
+    Step("plots", BOTH, _plots, 16),
+    Step("swuggy", (SPEECH,), _swuggy, 10),
+    Step("sblimp", (SPEECH,), _sblimp, 15),
+    Step("likelihood", BOTH, _likelihood, 6),
+    Step("diversity", BOTH, _diversity, 18),
+    Step("watermark", BOTH, _watermark, 25),
+    Step("drift", BOTH, _drift, 34),
 )
