@@ -22,6 +22,7 @@ from audiolm.train.shards import Array
 
 SAID, CODED, FORCED, CHANCE = "recording", "recording, coded", "resynthesized", "resynthesized, another's text"
 SHORTEST, LONGEST = 2.0, 12.0  # seconds of a clip
+FEWEST = 6  # clips
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,10 @@ def measure_words(
     if not clips:
         section.notes.append(f"{data.name}: no text of a clip of 2 to 12 s is known, so there is no word error rate.")
         return
+    if len(clips) < FEWEST:
+        section.notes.append(
+            f"{name}: {len(clips)} clips are too few for the interval of a word error rate to say much."
+        )
     sounds = sounds_of(model, clips, seed=seed, progress=progress)
     narrow = words.narrow and words.narrow(word for clip in clips for word in clip.words)
     easy = hear(clips, sounds, narrow) if narrow else None

@@ -83,7 +83,7 @@ def test_the_table_of_words(model, held):
     assert table["title"] == "speech_dev: words of 2 clips (5 s, 6 words), heard by a fake"
     assert [row[0] for row in table["rows"]] == [SAID, CODED, FORCED, CHANCE]
     assert section.figures["speech_dev: words"]["error_rate"][SAID].mean == pytest.approx(0.5)
-    assert section.notes == []
+    assert section.notes == ["speech_dev: 2 clips are too few for the interval of a word error rate to say much."]
 
 
 def test_a_recognizer_that_knows_these_words_alone_has_a_column(model, held):
@@ -106,6 +106,7 @@ def test_without_texts_the_words_are_of_the_spare_set(model, held):
     section = section_of(model, held, {}, lambda: (held, TEXTS))
     assert "in the words of speech_dev" in section.tables[0]["title"]
     assert "give --manifest" in section.notes[0]
+    assert "too few" in section.notes[1]
 
 
 def test_without_any_text_a_note_says_so(model, held):
