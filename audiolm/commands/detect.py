@@ -147,6 +147,9 @@ def train_detector(
     minutes: Annotated[float, typer.Option(min=0.5, help="of continuations, and as much of recordings")] = 40.0,
     heard: Heard = 3.0,
     seconds: Seconds = 7.0,
+    other: Annotated[
+        list[str] | None, typer.Option(help="recordings of another kind, never continued; may be repeated")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="of training")] = 500,
     work: Annotated[
         Path | None, typer.Option(help="folder of the continuations; else OUT with the ending .work")
@@ -160,7 +163,7 @@ def train_detector(
     from audiolm.bundle import load_bundle
     from audiolm.eval.clips import Held
     from audiolm.eval.detector_training import train
-    from audiolm.eval.sides import Side, stored
+    from audiolm.eval.sides import Side, stored, strangers
 
     torch.set_num_threads(threads)
     held, parts = [Held.open(item) for item in data or []], load_bundle(bundle)
@@ -170,7 +173,8 @@ def train_detector(
         raise InputError(f"{out.parent} is not a folder; make it, or give another file", path=str(out))
     count = max(2, round(60 * minutes / seconds))
     pairs = stored(parts, held, Side(heard, seconds, seed), count, work or out.with_suffix(".work"), progress=say)
-    detector = train(pairs, steps=steps, seed=seed, progress=say)
+    foreign = strangers([Held.open(item) for item in other or []], count // 2, seconds, seed)
+    detector = train(pairs, strangers=foreign, steps=steps, seed=seed, progress=say)
     detector.facts |= {
         "bundle": parts.name,
         "fingerprint": parts.fingerprint[:12],

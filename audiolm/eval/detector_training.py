@@ -190,13 +190,24 @@ def _accuracy(platt: Platt, logits: dict[str, list[float]]) -> float:
     return float(np.mean(made) + np.mean(real)) / 2
 
 
-def train(pairs: Iterable[Pair], *, steps: int = 500, seed: int = 0, progress: Progress = quiet) -> Detector:
+def train(
+    pairs: Iterable[Pair],
+    *,
+    strangers: Sequence[Array] = (),
+    steps: int = 500,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> Detector:
     """A calibrated detector from pairs; see :func:`audiolm.eval.sides.stored`.
+
+    ``strangers`` are recordings of another kind (speech for a piano bundle): without them whatever is not of the
+    bundle's kind may be called continued. They train among the recordings and calibrate nothing.
 
     Raises:
         InputError: too few sources or pairs, or nothing but silence.
     """
     fit, held = divide(pairs, seed)
+    fit.raw += strangers
     progress(f"{len(fit.made)} continuations and {len(fit.coded)} recordings train; once more through MP3, Opus, rates")
     rough = [roughened(each, seed) for each in (fit, held)]
     both = [
@@ -204,5 +215,11 @@ def train(pairs: Iterable[Pair], *, steps: int = 500, seed: int = 0, progress: P
     ]
     net = learn(both[0], steps=steps, seed=seed, progress=progress)
     minutes = {key: round(value / 60, 1) for key, value in fit.seconds.items()}
-    facts = {"minutes": minutes, "steps": steps, "seed": seed, "parameters": sum(p.numel() for p in net.parameters())}
+    facts = {
+        "minutes": minutes,
+        "strangers": len(strangers),
+        "steps": steps,
+        "seed": seed,
+        "parameters": sum(p.numel() for p in net.parameters()),
+    }
     return calibrated(net, both[1], facts)

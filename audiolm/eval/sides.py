@@ -88,6 +88,16 @@ def crop(held: Held, seconds: float, rng: np.random.Generator) -> tuple[Array, s
     raise InputError(f"{held.name}: {TRIES} places that were tried are silent; give another corpus or seed")
 
 
+def strangers(held: Sequence[Held], count: int, seconds: float, seed: int) -> list[Array]:
+    """``count`` places of other corpora, in turn; none where there is no corpus.
+
+    Raises:
+        InputError: a corpus is silent.
+    """
+    rng = np.random.default_rng([seed, 9])
+    return [crop(held[i % len(held)], seconds, rng)[0] for i in range(count if held else 0)]
+
+
 def by_group(corpus: Corpus) -> dict[str, list[int]]:
     """The clips of each speaker or folder."""
     found = dict[str, list[int]]()

@@ -7,7 +7,7 @@ from audiolm.detector import RATE, Detector, DetectorNet, Platt
 from audiolm.errors import InputError
 from audiolm.eval.detect import ask, detect, reliability
 from audiolm.eval.detector_training import Examples, calibrated, divide, learn, train
-from audiolm.eval.sides import Pair, Side, Store, make_pair, make_pairs, stored
+from audiolm.eval.sides import Pair, Side, Store, make_pair, make_pairs, stored, strangers
 from audiolm.eval.through import WAYS
 from audiolm.model import AudioLM
 
@@ -37,6 +37,12 @@ def test_sides_that_are_the_same_are_not_told_apart():
     net = learn(train_on, steps=20, batch=8)
     held = Examples([noise(100 + i) for i in range(40)], [noise(200 + i) for i in range(40)])
     assert 0.3 < calibrated(net, held).facts["held_out_accuracy"] < 0.7
+
+
+def test_strangers_are_places_of_the_corpora_in_turn(music, voices_held):
+    found = strangers([music, voices_held], 3, 1.0, seed=0)
+    assert [len(sound) for sound in found] == [16000] * 3
+    assert strangers([], 3, 1.0, seed=0) == []
 
 
 def test_no_source_is_on_both_sides():
@@ -106,6 +112,7 @@ def test_the_section_of_a_detector_that_says_continued_of_all(model, voices_held
 def test_training_from_pairs_holds_sources_out():
     pytest.importorskip("soundfile")
     pairs = [Pair(tone(i), noise(i), noise(50 + i), f"who{i}", f"who{i}") for i in range(8)]
-    found = train(pairs, steps=2)
+    found = train(pairs, strangers=[noise(99)], steps=2)
+    assert found.facts["strangers"] == 1
     assert found.facts["minutes"]["made"] == pytest.approx(7 * 3 / 60, abs=0.06)
     assert found.facts["parameters"] < 300_000

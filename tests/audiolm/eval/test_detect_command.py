@@ -80,8 +80,9 @@ def test_trained_measured_and_resumed(bundle, speech_folder, tmp_path):
     options = ["--data", f"{speech_folder}=speech", "--heard", 0.4, "--seconds", 2.4]
     out = tmp_path / "detector.safetensors"
     train = ["train", "detector", bundle, "--out", out, "--minutes", 0.5, "--steps", 2]
+    train += ["--other", f"{speech_folder}=speech"]
     said = json.loads(call(cli.app, *train, *options).splitlines()[-1])
-    assert said["kinds"] == ["speech"]
+    assert (said["kinds"], said["strangers"]) == (["speech"], 6)
     made = sorted(path.stat().st_mtime_ns for path in (tmp_path / "detector.work").glob("pair_*"))
     assert len(made) == 12
     call(cli.app, *train, *options)
