@@ -20,7 +20,7 @@ from audiolm.train.shards import Array
 from audiolm.watermark import Marker
 
 FOLDER = "sounds"
-BIT_RATE = 20_000
+BIT_RATE = 16_000
 PEAK = 0.99
 
 

@@ -21,7 +21,7 @@ from audiolm.eval.stats import number
 
 PAGE_NAME = "report.html"
 KINDS = {".png": "image/png", ".opus": "audio/ogg", ".ogg": "audio/ogg", ".flac": "audio/flac", ".wav": "audio/wav"}
-QUALITY = 70  # of a picture in WebP
+QUALITY = 55  # of a picture in WebP
 LEAD = (
     "Figures in brackets are 95 % intervals by bootstrap. What the measures mean and how to read them is in "
     "docs/evaluation.md."
