@@ -8,6 +8,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ from audiolm.commands.bench import (
 from audiolm.errors import InputError
 
 if TYPE_CHECKING:
-    from audiolm.detector import Detector, Verdict
+    from audiolm.detector import Detector, Judged, Verdict
     from audiolm.eval.report import Section
 
 NO_PROOF = "A detector knows its own bundle's continuations and no others. What it says is no proof."
@@ -110,9 +111,31 @@ def _said(detector: "Detector", verdict: "Verdict") -> dict[str, Any]:
             {"from": round(w.start / RATE, 2), "to": round(w.end / RATE, 2), "probability": _rounded(w.probability)}
             for w in verdict.windows
         ],
+        "stretches": stretches(verdict.windows),
         "kinds": detector.facts.get("kinds", []),
         "held_out_accuracy": detector.facts.get("held_out_accuracy"),
     }
+
+
+def stretches(windows: "Sequence[Judged]") -> list[dict[str, Any]]:
+    """Where it sounds real and where continued: ``{"verdict", "from", "to"}`` in order, in seconds.
+
+    A window that both its neighbours contradict is overruled. A change lies between the middles of two windows, since
+    one that is half of each is what the detector is least sure of. Quiet windows say nothing.
+    """
+    from audiolm.detector import RATE
+
+    told = [w for w in windows if w.probability is not None]
+    sides = [w.probability is not None and w.probability > 0.5 for w in told]
+    agreed = [sum(sides[i - 1 : i + 2]) > 1 if 0 < i < len(sides) - 1 else side for i, side in enumerate(sides)]
+    changes = [i for i in range(len(told)) if i == 0 or agreed[i] != agreed[i - 1]]
+    middles = [(w.start + w.end) / 2 for w in told]
+    begins = [told[0].start if i == 0 else (middles[i - 1] + middles[i]) / 2 for i in changes]
+    ends = [*begins[1:], told[-1].end] if told else []
+    return [
+        {"verdict": "continued" if agreed[i] else "real", "from": round(a / RATE, 1), "to": round(b / RATE, 1)}
+        for i, a, b in zip(changes, begins, ends, strict=True)
+    ]
 
 
 def _rounded(value: float | None) -> float | None:
@@ -130,6 +153,9 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         taught = f" (taught {', '.join(said['kinds'])})" if said["kinds"] else ""
         sure = "" if said["probability"] is None else f", probability of being continued {said['probability']:.3f}"
         lines += [f"detector of {name}{taught}: {said['verdict']}{sure}"]
+        if len(said["stretches"]) > 1:
+            parts = [f"{each['verdict']} {each['from']:g} to {each['to']:g} s" for each in said["stretches"]]
+            lines += [f"  not of one piece, about: {', '.join(parts)}"]
         lines += ["  by second: " + " ".join(_second(window) for window in said["windows"])]
     return [*lines, NO_PROOF]
 

@@ -9,8 +9,8 @@ import pytest
 
 from audiolm import cli
 from audiolm.bundle import save_bundle
-from audiolm.commands.detect import examined, shipped_detectors
-from audiolm.detector import FILE, Detector, DetectorNet, Platt
+from audiolm.commands.detect import examined, shipped_detectors, stretches
+from audiolm.detector import FILE, RATE, Detector, DetectorNet, Judged, Platt
 from audiolm.errors import BundleError, InputError
 from audiolm.tiny import tiny_parts
 
@@ -54,6 +54,18 @@ def test_a_file_is_asked_about(bundle, sound):
     text = call(cli.app, "detect", sound, "--bundle", bundle)
     assert "continued, probability" in text
     assert "no proof" in text
+
+
+def test_a_sound_of_two_pieces_is_told_where_it_changes():
+    def windows(*probabilities):
+        return [Judged(i * RATE, i * RATE + 5 * RATE // 2, 0.0, p) for i, p in enumerate(probabilities)]
+
+    assert stretches([]) == []
+    assert stretches(windows(0.1, 0.9, 0.2)) == [{"verdict": "real", "from": 0, "to": 4.5}]  # one is overruled
+    assert stretches(windows(0.1, 0.2, None, 0.4, 0.9, 0.9)) == [
+        {"verdict": "real", "from": 0, "to": 4.8},
+        {"verdict": "continued", "from": 4.8, "to": 7.5},
+    ]
 
 
 def test_what_cannot_be_asked_is_told(bundle, tmp_path, sound, monkeypatch):
