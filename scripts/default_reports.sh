@@ -5,6 +5,7 @@
 # tier=A are read. With HOUR=1 free running is not measured but taken from an hour of it, WORK/hour_speech and WORK/hour_piano, as made by
 #   audiolm eval drift piano --data PIANO_DEV=music --minutes 60 --out WORK/hour_piano
 # AUDIOLM is the command (.venv/bin/audiolm), DOCS another folder than docs/reports, OPTIONS more of `eval all`, such as --quick for a trial.
+# The pages that are kept play nothing: the recordings stay where they are. WORK/NAME/report.html has the sounds.
 # A call after an interruption goes on where it was. What cannot be taken is told in the report, and at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +24,7 @@ report() { # name, data, further options of eval all
         "${audiolm[@]}" eval remake "$hour" >/dev/null || failed=1
         "${audiolm[@]}" eval join "$out" "$hour" --section drift || failed=1
     fi
-    "${audiolm[@]}" eval page "$out" --to "$docs/$name" || failed=1
+    "${audiolm[@]}" eval page "$out" --no-sounds --to "$docs/$name" || failed=1
     return "$failed"
 }
 words=()

@@ -21,6 +21,7 @@ def test_a_shipped_bundles_report_is_small_and_whole(path):
     assert report["bundle"].startswith(f"{path.stem}@")
     html = page.read_text(encoding="utf8")
     assert all(f'id="{name}"' in html for name in report["sections"])
+    assert "<audio" not in html  # recordings are not kept in the repository
     assert all(source.startswith(("data:", "#")) for source in re.findall(r'(?:src|href)="([^"]*)"', html))
     assert ("/" + "root/") not in html + text.read_text(encoding="utf8") + json.dumps(report)
     assert ("/" + "tmp/") not in html + text.read_text(encoding="utf8") + json.dumps(report)

@@ -247,13 +247,20 @@ def _minutes(columns: Mapping[str, Sequence[float]]) -> list[Minute]:
 
 
 def goals(name: str, made: Sequence[Minute], real: Sequence[Minute]) -> list[Goal]:
-    """No loop and no silence beyond the data's worst minute, entropy steady from the first minute to the last."""
+    """No loop and no silence beyond the data's worst minute, entropy steady from the first minute to the last.
+
+    The acoustic tokens of the run are, on the whole, to be as various as those of the data's least various minute: a
+    murmur neither loops nor is silent, and may begin and end alike.
+    """
     most = {key: max(getattr(minute, key) for minute in real) for key in ("loop", "silent")}
     first, last = made[0].semantic_entropy, made[-1].semantic_entropy
     steady = last / first if first else float("nan")
     silent = float(np.mean([minute.silent for minute in made]))
+    various = float(np.mean([minute.acoustic_entropy for minute in made]))
+    least = min(minute.acoustic_entropy for minute in real)
     return [
         Goal(f"{name}: loop in the worst minute", max(minute.loop for minute in made), below=most["loop"] + 0.05),
         Goal(f"{name}: silent share over the run", silent, below=most["silent"] + 0.01),
         Goal(f"{name}: semantic entropy, last minute over first", steady, above=1 - STEADY, below=1 + STEADY),
+        Goal(f"{name}: acoustic entropy over the run (nats)", various, above=least),
     ]

@@ -53,7 +53,8 @@ def publish(folder: str | Path, to: str | Path, *, sounds: bool = True) -> list[
     page = html(found, Path(folder), sounds=sounds)
     bare = {name: {**section, "plots": []} for name, section in found["sections"].items()}
     name = f"{place.name}.html"
-    head = f"# {_title(found)}\n\nWith plots and sounds: [{name}]({name}), to be opened in a browser."
+    what = "plots and sounds" if sounds else "plots"
+    head = f"# {_title(found)}\n\nWith {what}: [{name}]({name}), to be opened in a browser."
     text = f"{head}\n\n{reports.markdown({**found, 'sections': bare})}"
     made = {".html": page, ".md": text, ".json": json.dumps(found, separators=(",", ":")) + "\n"}
     return [_write(place.with_name(place.name + suffix), content) for suffix, content in made.items()]

@@ -57,23 +57,24 @@ def test_a_minute_of_silence_is_one():
     assert loud.level == pytest.approx(-20, abs=0.01)
 
 
-def minute(entropy=4.0, loop=0.05, silent=0.02):
-    return Minute(entropy, 5.0, 0.0, loop, silent, -23.0)
+def minute(entropy=4.0, loop=0.05, silent=0.02, acoustic=5.0):
+    return Minute(entropy, acoustic, 0.0, loop, silent, -23.0)
 
 
 @pytest.mark.parametrize(
     ("made", "met"),
     [
-        ([minute(), minute(4.1)], [True, True, True]),
-        ([minute(), minute(loop=0.6)], [False, True, True]),
-        ([minute(), minute(silent=0.9)], [True, False, True]),
-        ([minute(), minute(2.5)], [True, True, False]),
-        ([minute(), minute(5.0)], [True, True, False]),
-        ([minute(0.0), minute(0.0)], [True, True, False]),
+        ([minute(), minute(4.1)], [True, True, True, True]),
+        ([minute(), minute(loop=0.6)], [False, True, True, True]),
+        ([minute(), minute(silent=0.9)], [True, False, True, True]),
+        ([minute(), minute(2.5)], [True, True, False, True]),
+        ([minute(), minute(5.0)], [True, True, False, True]),
+        ([minute(0.0), minute(0.0)], [True, True, False, True]),
+        ([minute(), minute(acoustic=2.7), minute()], [True, True, True, False]),
     ],
 )
 def test_each_collapse_misses_its_goal(made, met):
-    real = [minute(), minute(loop=0.1, silent=0.1)]
+    real = [minute(), minute(loop=0.1, silent=0.1, acoustic=4.5)]
     assert [goal.met for goal in goals("x", made, real)] == met
 
 
@@ -98,7 +99,7 @@ def test_the_section_has_a_row_a_minute_and_the_data_below(model, music):
     both = section.figures["music_dev"]
     assert len(both["made"]["loop"]) == 2
     assert len(both["data"]["loop"]) == 8
-    assert len(section.goals) == 3
+    assert len(section.goals) == 4
 
 
 def columns(minutes):
