@@ -12,7 +12,7 @@ train prepare "$speech/manifest.csv" "$work/data/speech"
 train prepare "$piano" "$work/data/piano"
 train codec "$work/data/speech/train=0.5" "$work/data/piano/train=0.5" "$work/codec"
 
-bundle() { # name, preset
+bundle() { # name, preset, kind of its sound, name and kind of the other
     local out="$work/$1" data="$work/data/$1" ears="$work/$1/ears" tokens="$work/$1/tokens"
     mkdir -p "$out" "$tokens"
     cp -n "$work/codec/codec.safetensors" "$out/"
@@ -28,6 +28,8 @@ bundle() { # name, preset
     train export "$out" "$work/bundles/$1" "$ears" --name "$1" --card "$out/card.md" --preset "$2"
     audiolm eval all "$work/bundles/$1" --data "$data/dev=$3" --train-tokens "$tokens/train.safetensors" --out "$out/eval"
     audiolm eval card "$out/eval" "$work/bundles/$1/CARD.md"
+    train detector "$work/bundles/$1" --data "$data/train=$3" --other "$work/data/$4/train=$5" --minutes 15 --steps 400 \
+        --work "$out/pairs" --out "$work/bundles/$1/detector.safetensors"
 }
-bundle speech default speech
-bundle piano music music
+bundle speech default speech piano music
+bundle piano music music speech speech
