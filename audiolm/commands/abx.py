@@ -82,7 +82,7 @@ def take_abx(
         say("abx: left out, since the bundle is for music")
         return
 
-    def make(*, seed: int, progress: Any, cells: int, fastabx: bool, **_: Any) -> "Section":
+    def make(*, seed: int, progress: Any, cells: int, fastabx: bool) -> "Section":
         from audiolm.eval.items import from_files, write_items
         from audiolm.eval.layers import abx_plot, abx_section, sweep
 
@@ -99,13 +99,14 @@ def take_abx(
 
         return abx_section(bench.model.parts, found, plot)
 
-    settings = {
+    told = {
+        "own": str(texts or ""),
         "folder": "" if data is None else data.name,
         "items": "" if items is None else items.name,
         "manifest": "" if manifest is None else manifest.name,
         "where": list(where),
     }
-    bench.measure("abx", make, again=again, cells=cells, own=str(texts or ""), fastabx=fastabx, **settings)
+    bench.measure("abx", make, again=again, told=told, cells=cells, fastabx=fastabx)
 
 
 def kept(
@@ -146,15 +147,15 @@ def take_kept(
         say("kept: left out, since the bundle is for music and no music is given")
         return
 
-    def make(*, seed: int, progress: Any, clips: int, cells: int, token_minutes: float, **_: Any) -> "Section":
+    def make(*, seed: int, progress: Any, clips: int, cells: int, token_minutes: float) -> "Section":
         from audiolm.eval.kept import kept as measured
 
         spoken = _spoken(bench, manifest, where, texts) if speaks(bench) else []
         counted: dict[str, Any] = {"clips": clips, "cells": cells or None, "minutes": token_minutes}
         return measured(bench.model.parts, bench.held, spoken, seed=seed, progress=progress, **counted)
 
-    settings = {"manifest": "" if manifest is None else manifest.name, "where": list(where), "own": str(texts or "")}
-    bench.measure("kept", make, again=again, clips=clips, cells=cells, token_minutes=minutes, **settings)
+    told = {"manifest": "" if manifest is None else manifest.name, "where": list(where), "own": str(texts or "")}
+    bench.measure("kept", make, again=again, told=told, clips=clips, cells=cells, token_minutes=minutes)
 
 
 def speaks(bench: Bench) -> bool:

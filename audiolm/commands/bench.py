@@ -5,9 +5,10 @@ A command opens a :class:`Bench` with the bundle and the held-out sound, gives i
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,6 +50,7 @@ Where = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="only such rows of the manifest; may be repeated")
 ]
 OUT = Path("out/eval")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,23 @@ class Bench:
         texts = texts_of(held[0], out) if data is None else None
         return cls(model, held, out, seed, f"{model.parts.name}@{state}", texts=texts, source=bundle)
 
-    def measure(self, name: str, make: "Callable[..., Section]", *, again: bool = True, **settings: Any) -> None:
+    def measure(
+        self,
+        name: str,
+        make: "Callable[..., Section]",
+        *,
+        again: bool = True,
+        told: Mapping[str, Any] = NOTHING,
+        **settings: Any,
+    ) -> None:
         """Take a measure, print it and put it into the report; with ``again`` false only if it is not there yet.
 
-        ``settings`` go to ``make`` and, with the data and the seed, say which measure it is.
+        ``settings`` go to ``make`` and, with ``told``, the data and the seed, say which measure it is. ``told`` is what
+        the report keeps a name of and ``make`` has already: an engine, a file.
         """
         from audiolm.eval import report as reports
 
-        known = {**settings, "data": [each.name for each in self.held], "seed": self.seed}
+        known = {**settings, **told, "data": [each.name for each in self.held], "seed": self.seed}
         before = reports.read(self.out)
         if not again and before.get("bundle") == self.bundle and reports.made_with(before, name, known):
             say(f"{name}: in the report already")
@@ -132,10 +143,16 @@ class Bench:
             made = make(seed=self.seed, progress=say, **settings)
             self._mark_own(made)
             took = reports.Took(time.monotonic() - start, time.process_time() - spent)
-            command = self._command(name, settings)
+            command = self._command(name, {**settings, **told})
             report = reports.add(self.out, made, bundle=self.bundle, command=command, settings=known, took=took)
             section = report["sections"][name]
         typer.echo("\n".join([f"### {section['title']}", "", *reports.section_lines(section)]))
+
+    def draw(self, section: "Section", name: str, plot: Callable[[Path], None]) -> None:
+        """Let ``plot`` write the picture ``name`` beside the report, and name it in the section."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        plot(self.out / name)
+        section.plots.append(name)
 
     def failed(self, name: str, why: str) -> None:
         """Say in the report that a measure could not be taken; it is tried again the next time."""

@@ -58,16 +58,14 @@ def take_continuation(
     player, path = bench.playing(engine), manifest or bench.texts
     words, why = _words(bench, recognizer, path, where or [])
 
-    def make(*, prompts: int, heard: float, seconds: float, seed: int, progress: Any, **_: Any) -> "Section":
-        section = continuation(
-            player, bench.held, count=prompts, heard=heard, seconds=seconds, seed=seed, words=words, progress=progress
-        )
+    def make(*, prompts: int, **settings: Any) -> "Section":
+        section = continuation(player, bench.held, count=prompts, words=words, **settings)
         section.notes += [f"Words were not measured: {why}"] if why else []
         return section
 
-    given = {"recognizer": recognizer, "manifest": "" if path is None else path.name, "where": where or []}
-    sizes = {"prompts": prompts, "heard": heard, "seconds": seconds}
-    bench.measure("continuation", make, again=again, **sizes, engine=player.engine, **given)
+    texts = {"recognizer": recognizer, "manifest": "" if path is None else path.name, "where": where or []}
+    told = {"engine": player.engine, **texts}
+    bench.measure("continuation", make, again=again, told=told, prompts=prompts, heard=heard, seconds=seconds)
 
 
 def _words(bench: Bench, name: str, manifest: Path | None, where: list[str]) -> "tuple[Words | None, str]":

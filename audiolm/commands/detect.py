@@ -251,24 +251,19 @@ def take_detect(
     import hashlib
 
     from audiolm.bundle import find
-    from audiolm.compute.choose import resolve
     from audiolm.detector import FILE, Detector
     from audiolm.eval.detect import detect as measured
     from audiolm.eval.detect_plot import detect_plot
-    from audiolm.model import AudioLM
 
     own = find(bundle or bench.model.parts.name) / FILE if file is None else file
     net = Detector.load(own)
-    player = AudioLM(bench.model.parts, resolve(engine), watermark=False)  # else the mark is what is found
+    player = bench.playing(engine)
 
-    def make(*, engine: str, detector: str, **settings: Any) -> "Section":
-        del engine, detector  # the player is of it; the file is read
+    def make(**settings: Any) -> "Section":
         section = measured(net, player, bench.held, **settings)
-        bench.out.mkdir(parents=True, exist_ok=True)
-        detect_plot(section.figures["corpora"], bench.out / "detect.png")
-        section.plots.append("detect.png")
+        bench.draw(section, "detect.png", lambda path: detect_plot(section.figures["corpora"], path))
         return section
 
     which = hashlib.sha256(own.read_bytes()).hexdigest()[:12]
-    given = {"prompts": prompts, "heard": heard, "seconds": seconds, "others": others}
-    bench.measure("detect", make, again=again, **given, detector=which, engine=player.engine)
+    given: dict[str, Any] = {"prompts": prompts, "heard": heard, "seconds": seconds, "others": others}
+    bench.measure("detect", make, again=again, told={"detector": which, "engine": player.engine}, **given)

@@ -98,7 +98,7 @@ def _take(
     gold = load(folder, task, split).some(pairs or None, bench.seed)
     scorers, clusters = _scorers(bench, beside)
 
-    def make(*, seed: int, progress: Any, **_: Any) -> "Section":
+    def make(*, seed: int, progress: Any) -> "Section":
         scores, faults = score_files(gold, scorers, progress=progress)
         section = pairs_section(gold, scores, faults, clusters=clusters, seed=seed)
         if data is None:
@@ -106,8 +106,8 @@ def _take(
         _submit(bench.out, gold, split, scores[next(iter(scores))])
         return section
 
-    given = {"folder": "" if data is None else data.name, "split": split, "pairs": pairs, "beside": beside}
-    bench.measure(task.name, make, again=again, **given)
+    told = {"folder": "" if data is None else data.name, "split": split, "pairs": pairs, "beside": beside}
+    bench.measure(task.name, make, again=again, told=told)
 
 
 def _spoken(bench: Bench, split: str) -> Path:

@@ -44,19 +44,16 @@ def take_reconstruction(
     from audiolm.eval.reconstruction import TITLES, reconstruction
     from audiolm.eval.time_plots import rate_plot
 
-    def make(*, beside: list[str], **settings: Any) -> "Section":
-        del beside  # the report keeps the names of the folders; where they are is known here
+    def make(**settings: Any) -> "Section":
         peers = [peer(item) for item in given]
         section = reconstruction(bench.model.parts.codec, bench.held, beside=peers, **settings)
         systems = {each.name: section.figures[each.name]["systems"] for each in bench.held}
-        bench.out.mkdir(parents=True, exist_ok=True)
-        rate_plot(systems, TITLES, bench.out / "reconstruction.png")
-        section.plots.append("reconstruction.png")
+        bench.draw(section, "reconstruction.png", lambda path: rate_plot(systems, TITLES, path))
         return section
 
     given = list(beside)
     names = [_without_path(item) for item in given]
-    bench.measure("reconstruction", make, again=again, clips=clips, seconds=seconds, beside=names)
+    bench.measure("reconstruction", make, again=again, told={"beside": names}, clips=clips, seconds=seconds)
 
 
 def _without_path(item: str) -> str:

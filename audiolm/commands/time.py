@@ -42,15 +42,13 @@ def take_hierarchy(
 
     player = bench.playing(engine)
 
-    def make(*, prompts: int, engine: str, **settings: Any) -> "Section":
-        del engine  # the player is of it
+    def make(*, prompts: int, **settings: Any) -> "Section":
         section = hierarchy(player, bench.held, count=prompts, **settings)
-        bench.out.mkdir(parents=True, exist_ok=True)
-        hierarchy_plot(section.figures, TITLES, bench.out / "hierarchy.png")
-        section.plots.append("hierarchy.png")
+        bench.draw(section, "hierarchy.png", lambda path: hierarchy_plot(section.figures, TITLES, path))
         return section
 
-    bench.measure("hierarchy", make, again=again, prompts=prompts, heard=heard, seconds=seconds, engine=player.engine)
+    told = {"engine": player.engine}
+    bench.measure("hierarchy", make, again=again, told=told, prompts=prompts, heard=heard, seconds=seconds)
 
 
 def diversity(
@@ -87,12 +85,11 @@ def take_diversity(
 
     player = bench.playing(engine)
 
-    def make(*, prompts: int, engine: str, **settings: Any) -> "Section":
-        del engine  # the player is of it
+    def make(*, prompts: int, **settings: Any) -> "Section":
         return diversity(player, bench.held, count=prompts, **settings)
 
-    given = {"prompts": prompts, "seeds": seeds, "heard": heard, "seconds": seconds, "engine": player.engine}
-    bench.measure("diversity", make, again=again, **given)
+    given: dict[str, Any] = {"prompts": prompts, "seeds": seeds, "heard": heard, "seconds": seconds}
+    bench.measure("diversity", make, again=again, told={"engine": player.engine}, **given)
 
 
 def remake(report: Report) -> None:

@@ -61,9 +61,8 @@ def take_watermark(
 
     player = bench.playing(engine)
 
-    def make(*, prompts: int, engine: str, **settings: Any) -> "Section":
-        del engine  # the player is of it
+    def make(*, prompts: int, **settings: Any) -> "Section":
         return measured(player, bench.held, count=prompts, **settings)
 
-    given = {"clips": clips, "prompts": prompts, "heard": heard, "seconds": seconds, "keys": keys}
-    bench.measure("watermark", make, again=again, **given, engine=player.engine)
+    given: dict[str, Any] = {"clips": clips, "prompts": prompts, "heard": heard, "seconds": seconds, "keys": keys}
+    bench.measure("watermark", make, again=again, told={"engine": player.engine}, **given)

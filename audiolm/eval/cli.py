@@ -53,15 +53,15 @@ def take_likelihood(bench: Bench, crops: int, minutes: float, train_tokens: Path
 
     train = None if train_tokens is None else Tokens.open(train_tokens)
 
-    def make(*, seed: int, train_tokens: str, token_minutes: float, **settings: Any) -> "Section":
-        del seed, train_tokens  # crops are always the same; the tokens are open already
+    def make(*, seed: int, token_minutes: float, **settings: Any) -> "Section":
+        del seed  # crops are always the same
         parts = bench.model.parts
         say("tokens of the held-out sound")
         sources = [(each.name, held_tokens(parts, each.corpus, token_minutes)) for each in bench.held]
         return likelihood(parts, sources, train, **settings)
 
-    name = "" if train_tokens is None else train_tokens.name
-    bench.measure("likelihood", make, again=again, crops=crops, token_minutes=minutes, train_tokens=name)
+    told = {"train_tokens": "" if train_tokens is None else train_tokens.name}
+    bench.measure("likelihood", make, again=again, told=told, crops=crops, token_minutes=minutes)
 
 
 def take_semantic(bench: Bench, manifest: Path | None, where: list[str], *, again: bool = True) -> None:
@@ -70,13 +70,12 @@ def take_semantic(bench: Bench, manifest: Path | None, where: list[str], *, agai
 
     rows = dict(item.partition("=")[::2] for item in where)
 
-    def make(*, manifest: str, where: list[str], **settings: Any) -> "Section":
-        del manifest, where  # the report keeps the name; the path is known here
+    def make(**settings: Any) -> "Section":
         return semantic(bench.model.parts, bench.held, manifest=path, where=rows, **settings)
 
     path = bench.texts if manifest is None else manifest
-    name = "" if path is None else path.name
-    bench.measure("semantic", make, again=again, manifest=name, where=where)
+    told = {"manifest": "" if path is None else path.name, "where": where}
+    bench.measure("semantic", make, again=again, told=told)
 
 
 def take_drift(
@@ -88,15 +87,13 @@ def take_drift(
 
     player = bench.playing(engine)
 
-    def make(*, engine: str, **settings: Any) -> "Section":
-        del engine  # the player is of it
+    def make(**settings: Any) -> "Section":
         section = drift(player, bench.held, **settings)
-        bench.out.mkdir(parents=True, exist_ok=True)
-        drift_plot(section.figures, bench.out / "drift.png")
-        section.plots.append("drift.png")
+        bench.draw(section, "drift.png", lambda path: drift_plot(section.figures, path))
         return section
 
-    bench.measure("drift", make, again=again, minutes=minutes, heard=heard, dream=dream, engine=player.engine)
+    told = {"engine": player.engine}
+    bench.measure("drift", make, again=again, told=told, minutes=minutes, heard=heard, dream=dream)
 
 
 def take_plots(
@@ -105,14 +102,13 @@ def take_plots(
     """Put the section `plots` and its pictures into the report."""
     from audiolm.eval.plots import plots
 
-    player, paths, names = bench.playing(engine), logs, [path.name for path in logs]
+    player = bench.playing(engine)
 
-    def make(*, examples: int, logs: list[str], engine: str, **settings: Any) -> "Section":
-        del logs, engine  # paths and player are known here; the report keeps their names
-        return plots(player, bench.held, bench.out, count=examples, logs=paths, **settings)
+    def make(*, examples: int, **settings: Any) -> "Section":
+        return plots(player, bench.held, bench.out, count=examples, logs=logs, **settings)
 
-    given = {"examples": examples, "heard": heard, "seconds": seconds, "logs": names, "engine": player.engine}
-    bench.measure("plots", make, again=again, **given)
+    told = {"logs": [path.name for path in logs], "engine": player.engine}
+    bench.measure("plots", make, again=again, told=told, examples=examples, heard=heard, seconds=seconds)
 
 
 @eval_app.command()
