@@ -16,6 +16,7 @@ import { CLOSED, MICROPHONE, RETRY, SOUND, noteOf } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const [FIGURES_EVERY, GAP] = [250, 400]; // ms; a gap in the sound that is no wait yet
+const UNDER_WAY = 3; // ticks from a sound's source to the link
 
 export class App {
   constructor() {
@@ -273,12 +274,13 @@ export class App {
   // -- what the visitor does -----------------------------------------------------------------------------------------
 
   continueNow() {
-    this.triggerIn = 0;
+    this.triggerIn = this.sound.file ? UNDER_WAY : 0; // else a file's last ticks were a visitor who speaks up
     this.sound.stopFile();
-    this.link.command("trigger");
+    if (!this.triggerIn) this.link.command("trigger");
   }
 
   listenNow() {
+    this.triggerIn = 0;
     this.link.command("listen");
   }
 
@@ -330,7 +332,7 @@ export class App {
     this.show();
     const whole = await ending;
     this.view.file(this.sound.file ? this.fileName : null, 0);
-    if (whole) this.triggerIn = 3; // ticks: the file's last ones are still under way
+    if (whole) this.triggerIn = UNDER_WAY;
     this.show();
   }
 

@@ -249,10 +249,12 @@ def test_a_file_that_is_chosen_may_be_cut_short_and_one_that_is_no_sound_is_told
     soundfile.write(tmp_path / "long.wav", phrase(20), RATE)
     page.set_input_files("#file-input", tmp_path / "long.wav")
     wait_for_state(page, "file")
-    wait_until(page, lambda: len(server.visit.heard) > 20)
+    wait_until(page, lambda: len(server.visit.phrase) > 50)
     page.click("#continue")
     wait_for_state(page, "continuing")
     assert len(commands(server, "trigger")) == 1
+    wait_for_state(page, "listening")
+    assert server.visit.epoch == 0  # the file's own end did not interrupt it
 
 
 def test_a_recording_is_a_wav_that_says_it_was_generated_and_how(page, server, tmp_path):
