@@ -1,6 +1,7 @@
 """Fixtures for every test: a tiny random bundle, a prompt, and the command line called in this process."""
 
 import contextlib
+import fcntl
 import io
 import os
 import subprocess
@@ -18,18 +19,55 @@ from audiolm import engine
 from audiolm.bundle import save_bundle
 from audiolm.tiny import tiny_parts
 
+HERE = Path(__file__).parent
 RATE = 16_000
 IN_REAL_TIME = ("live", "web/browser")  # folders whose tests have a sound card or a browser run beside them
 os.environ.setdefault("AUDIOLM_ENGINE", "torch")  # the reference; tests of other engines name them
 torch.set_num_threads(1)  # bits depend on it, and a busy neighbour makes two threads slower than one
 
 
+def in_real_time(item):
+    return any(item.path.is_relative_to(HERE / folder) for folder in IN_REAL_TIME)
+
+
 def pytest_collection_modifyitems(items):
     """What runs in real time may be starved by a machine's other tenants: it is tried three times before it fails."""
-    here = Path(__file__).parent
     for item in items:
-        if any(item.path.is_relative_to(here / folder) for folder in IN_REAL_TIME):
+        if in_real_time(item):
             item.add_marker(pytest.mark.flaky(reruns=2))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Where several processes run tests (pytest -n), what runs in real time has the machine for itself."""
+    with alone() if in_real_time(item) else beside_others():
+        return (yield)
+
+
+@contextlib.contextmanager
+def alone():
+    """No other test of this checkout runs meanwhile. Who waits for that holds the door, so that no new one begins."""
+    with locked(HERE, fcntl.LOCK_EX), locked(Path(__file__), fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def beside_others():
+    with locked(HERE, fcntl.LOCK_SH):
+        pass  # through the door
+    with locked(Path(__file__), fcntl.LOCK_SH):
+        yield
+
+
+@contextlib.contextmanager
+def locked(path, how):
+    held = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(held, how)
+        yield
+        fcntl.flock(held, fcntl.LOCK_UN)  # now, though a child that was forked still has it open
+    finally:
+        os.close(held)
 
 
 @dataclass(frozen=True)
