@@ -23,6 +23,7 @@ import typer
 from audiolm.commands.bench import OUT, Bench, Data, Logs, Manifest, Out, Seed, Threads, TrainTokens, Where, say
 from audiolm.commands.continuation import DEFAULT, Meter
 from audiolm.commands.plan import QUICK, STEPS, Job, Plan, Step
+from audiolm.commands.reconstruction import Beside
 from audiolm.errors import AudioLMError, InputError
 
 Name = Annotated[str | None, typer.Argument(metavar="BUNDLE", help="a shipped bundle's name or a bundle folder")]
@@ -53,6 +54,7 @@ def every(
     where: Where = None,
     zerospeech: Zero = None,
     recognizer: Meter = DEFAULT,
+    beside: Beside = None,
     log: Logs = None,
     jobs: Jobs = 0,
     again: Again = False,
@@ -75,6 +77,7 @@ def every(
         "logs": log or [],
         "zerospeech": zerospeech,
         "recognizer": recognizer,
+        "beside": beside or [],
     }
     job = Job(bench, plan, again, **files)  # type: ignore[arg-type]
     count = min(jobs or (min(MOST_JOBS, cpu_count() or 1) if quick else 1), len(fitting))

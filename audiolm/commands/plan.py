@@ -74,6 +74,7 @@ class Job:
     logs: list[Path] = field(default_factory=list)
     zerospeech: Path | None = None
     recognizer: str = DEFAULT
+    beside: list[str] = field(default_factory=list)
 
     @property
     def bare(self) -> Bench:
@@ -104,7 +105,7 @@ def _semantic(job: Job) -> None:
 
 
 def _reconstruction(job: Job) -> None:
-    take_reconstruction(job.bench, job.plan.clips, 6.0, again=job.again)
+    take_reconstruction(job.bench, job.plan.clips, 6.0, job.beside, again=job.again)
 
 
 def _likelihood(job: Job) -> None:

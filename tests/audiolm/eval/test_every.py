@@ -115,6 +115,16 @@ def test_no_data_is_the_set_of_our_own_and_no_goal_is_judged(steps, monkeypatch,
     assert "--data" not in found["command"]
 
 
+def test_other_codecs_come_to_the_step_that_takes_them(steps, monkeypatch, tiny_bundle, music_folder, tmp_path):
+    seen = []
+    monkeypatch.setattr(plan, "take_reconstruction", lambda *given, **_: seen.append(given[-1]))
+    monkeypatch.setattr(every, "_end", lambda *_: None)
+    steps(plan.Step("reconstruction", plan.BOTH, plan._reconstruction))
+    data = ["--data", music_folder, "--out", tmp_path]
+    call("all", tiny_bundle, *data, "--beside", "lyra=a", "--beside", "encodec=b")
+    assert seen == [["lyra=a", "encodec=b"]]
+
+
 def test_another_process_is_called_as_this_one_was(monkeypatch, tmp_path):
     calls = []
 
