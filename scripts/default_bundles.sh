@@ -3,7 +3,8 @@
 #
 # SPEECH is a folder with a manifest.csv, PIANO one with train/ and dev/ of rendered pieces. One codec serves both bundles, so it is trained first, on
 # both; the rest is `audiolm train all` taken step by step. Every run goes on where it was when the script is called again. The minutes of the shipped
-# bundles stand in their cards and are not always the presets'.
+# bundles stand in their cards and are not always the presets'. Since then semantic and coarse stage of speech, and the coarse stage of piano, went on
+# training (train_longer.sh; cards, "Longer"), and the detectors were made again.
 set -euo pipefail
 work="$1" speech="$2" piano="$3"
 train() { audiolm train "$@"; }
