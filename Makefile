@@ -1,7 +1,7 @@
 # Each target is one command; the work is done in scripts/.
 PROMPT ?= assets/prompt_piano.flac
 SECONDS ?= 10
-# Of the seeds 1 to 4 with the shipped prompt and 10 s all but 2 sound throughout (onnx-int8).
+# Of the seeds 1 to 4 with the shipped prompt and 10 s all sound throughout (onnx-int8).
 SEED ?= 1
 BUNDLE ?= piano
 
