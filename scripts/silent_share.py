@@ -1,9 +1,9 @@
 """How often a continuation falls silent: the choice of sampling defaults.
 
-    python scripts/silent_share.py BUNDLE PROMPT SEMANTIC COARSE FINE
+    python scripts/silent_share.py BUNDLE PROMPT [SEMANTIC COARSE FINE]
 
-Continues PROMPT for 8 s with three seeds at the given temperatures, and prints for each the share of ticks below
--50 dBFS and the median level.
+Continues PROMPT for 10 s with four seeds at these temperatures, or the bundle's own, and prints for each the share of
+ticks below -50 dBFS and the median level.
 """
 
 import sys
@@ -12,13 +12,13 @@ import numpy as np
 
 from audiolm import AudioLM
 
-SECONDS, SEEDS, SILENT_DB = 8.0, (1, 2, 3), -50.0
+SECONDS, SEEDS, SILENT_DB = 10.0, (1, 2, 3, 4), -50.0
 
 
 def main(bundle: str, prompt: str, *temperatures: str) -> None:
     """Print a row a seed."""
     model = AudioLM.load(bundle)
-    chosen = dict(zip(("semantic", "coarse", "fine"), map(float, temperatures), strict=True))
+    chosen = dict(zip(("semantic", "coarse", "fine"), map(float, temperatures), strict=True)) if temperatures else None
     for seed in SEEDS:
         ticks = np.stack(list(model.stream(prompt, SECONDS, seed=seed, temperature=chosen)))
         level = 20 * np.log10(np.sqrt(np.square(ticks).mean(1)) + 1e-9)

@@ -10,22 +10,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 name="$1" data="$2" work="$3" minutes="$4"
 shift 4
-stages=("${@:-semantic}")
-if [ $# = 0 ]; then stages+=(coarse); fi
+if [ $# = 0 ]; then set -- semantic coarse; fi
 audiolm="${AUDIOLM:-.venv/bin/audiolm}" python="${PYTHON:-.venv/bin/python}"
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 mkdir -p "$work/from" "$work/run"
 
-if [ ! -d "$work/corpus/train" ]; then
-    if [ -f "$data/manifest.csv" ]; then data="$data/manifest.csv"; fi
-    "$audiolm" train prepare "$data" "$work/corpus"
-fi
+if [ -f "$data/manifest.csv" ]; then data="$data/manifest.csv"; fi
+"$audiolm" train prepare "$data" "$work/corpus" # once
 for split in train dev; do
     [ -f "$work/$split.safetensors" ] || "$audiolm" train tokenize "$work/corpus/$split" "$work/$split.safetensors" "$name"
 done
 bundle="$("$python" -c 'import sys; from audiolm.bundle import find; print(find(sys.argv[1]))' "$name")"
 running=()
-for stage in "${stages[@]}"; do
+for stage; do
     [ -f "$work/from/$stage.safetensors" ] || "$python" scripts/gpu_pieces.py widen "$bundle/$stage.safetensors" "$work/from/$stage.safetensors"
     crop=()
     if [ "$stage" = semantic ] && [ -n "${CROP:-}" ]; then crop=(--crop "$CROP"); fi
@@ -33,5 +30,7 @@ for stage in "${stages[@]}"; do
         --from "$work/from/$stage.safetensors" --set "stages.$stage.recipe.rate=${RATE:-8e-4}" "${crop[@]}" --minutes "$minutes" &
     running+=($!)
 done
-for one in "${running[@]}"; do wait "$one"; done
+failed=0
+for one in "${running[@]}"; do wait "$one" || failed=1; done
+[ "$failed" = 0 ] || exit 1
 "$python" scripts/longer_bundle.py "$name" "$work/run" "$work/bundle"

@@ -65,8 +65,8 @@ def locked(path, how):
     try:
         fcntl.flock(held, how)
         yield
-        fcntl.flock(held, fcntl.LOCK_UN)  # now, though a child that was forked still has it open
     finally:
+        fcntl.flock(held, fcntl.LOCK_UN)  # now, though a child that was forked still has it open
         os.close(held)
 
 

@@ -6,7 +6,7 @@ import time
 import graphs
 import numpy as np
 import pytest
-from test_turns import PATTERNS, Loud, live, sounding
+from turn_taking import PATTERNS, Loud, live, sounding
 
 from audiolm.engine import Engine
 from streamer import Graph, Registry, Session, run, session
